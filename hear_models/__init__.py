@@ -1,0 +1,22 @@
+"""hear-models: audio-representation models behind one contract, the HEAR 2021 API. Importing this imports nothing heavy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hear_models.corpus.embed import embed
+    from hear_models.zoo import list_models, load_model
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "embed", "list_models", "load_model"]
+
+_HOMES = {"load_model": "hear_models.zoo", "list_models": "hear_models.zoo", "embed": "hear_models.corpus.embed"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public functions when they are first used (PEP 562)."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'hear_models' has no attribute {name!r}")

@@ -1,0 +1,59 @@
+"""The `hear-models` command: a table of commands, imported when called, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from hear_models import __version__
+from hear_models.errors import HearModelsError
+
+# name → (module, one line for --help): the modules, and torch behind them, load only when their command runs
+COMMANDS = {
+    "demo": ("hear_models.cli.demo", "Embed the bundled recordings with the bundled checkpoint."),
+    "list": ("hear_models.cli.list", "List the models."),
+    "info": ("hear_models.cli.info", "Show everything known about one model."),
+    "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
+    "convert": ("hear_models.cli.convert", "Convert an official checkpoint to safetensors."),
+    "validate": ("hear_models.cli.validate", "Check any HEAR module against the API, and beyond it."),
+    "pretrain": ("hear_models.cli.pretrain", "Pretrain a model by a recipe."),
+    "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called; `--help` prints the table above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(COMMANDS[name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hear-models")
+def cli() -> None:
+    """Audio-representation models behind one contract, the HEAR 2021 API."""
+
+
+def main() -> None:
+    """Run the command line: 0 = done, 1 = work that failed, 2 = wrong use."""
+    try:
+        cli.main(standalone_mode=True)
+    except HearModelsError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
