@@ -1,0 +1,48 @@
+"""The one build step that pyproject.toml cannot express: data from the top of the repository goes into the package.
+
+`weights/` and `benchmarks/published/` are rooms of their own in the repository, where people look for them, and
+become `hear_models/_data/weights` and `hear_models/_data/published` in the wheel, which contains `hear_models` only.
+`hear_models/resources.py` finds them in either place.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent.resolve()
+DATA = {"weights": ROOT / "weights", "published": ROOT / "benchmarks" / "published"}  # name under _data → where it is
+
+
+class BuildWithData(build_py):
+    """`build_py` that also copies DATA; an editable install copies nothing, it reads the checkout."""
+
+    def _data_files(self) -> dict[Path, Path]:
+        """Where each file goes in the built package → where it comes from."""
+        package = Path(self.build_lib) / "hear_models" / "_data"
+        return {
+            package / name / source.relative_to(folder): source
+            for name, folder in DATA.items()
+            for source in sorted(folder.rglob("*"))
+            if source.is_file() and not any(part.startswith(".") for part in source.relative_to(folder).parts)
+        }
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            # A `build/` left by an earlier build would put files that were deleted since into the wheel.
+            shutil.rmtree(Path(self.build_lib) / "hear_models", ignore_errors=True)
+        super().run()
+        if not self.editable_mode:
+            for target, source in self._data_files().items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        copied = [] if self.editable_mode else [str(target) for target in self._data_files()]
+        return [*super().get_outputs(include_bytecode), *copied]
+
+
+setup(cmdclass={"build_py": BuildWithData})
