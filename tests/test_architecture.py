@@ -1,0 +1,129 @@
+"""Keeps the house as planned: no import goes up a floor of docs/architecture.md, families are HEAR modules."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hear_models
+
+PACKAGE = Path(hear_models.__file__).parent
+DOC = Path(__file__).parent.parent / "docs" / "architecture.md"
+
+FLOORS = {
+    0: {"errors", "resources"},
+    1: {"layers", "frontends", "pipeline", "checkpoints"},
+    2: {"zoo"},
+    3: {"mwmae", "mae", "logmel_stats"},
+    4: {"datasets", "pretraining", "validation", "corpus"},
+    5: {"cli"},
+}
+FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+NOT_HEAR = {"__init__", "errors", "resources"}  # modules directly in hear_models/ that are no HEAR modules
+FAMILIES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in NOT_HEAR)
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    """The room (folder or module directly in hear_models/) that a source file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import anywhere in the file: inside functions and under TYPE_CHECKING too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(
+                    [*package.split(".")[: len(package.split(".")) - node.level + 1], *filter(None, [base])]
+                )
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def rooms_imported(source: str, package: str) -> list[tuple[int, str]]:
+    """(line, room) of every import from hear_models; `__version__` is the only thing the front door hands down."""
+    found = []
+    for line, name in imports(ast.parse(source), package):
+        parts = name.split(".")
+        if parts[0] == "hear_models":
+            room = parts[1] if len(parts) > 1 else "the front door"
+            if room != "__version__":
+                found.append((line, room))
+    return found
+
+
+def complaints(path: Path) -> list[str]:
+    package = ".".join(["hear_models", *path.relative_to(PACKAGE).parts[:-1]])
+    own = FLOOR_OF[room_of(path)]
+    return [
+        f"{path.relative_to(PACKAGE)}:{line} (floor {own}) imports {room} (floor {FLOOR_OF.get(room, 'unknown')})"
+        for line, room in rooms_imported(path.read_text(encoding="utf-8"), package)
+        if FLOOR_OF.get(room, 99) > own
+    ]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_an_import_never_goes_up(path):
+    assert complaints(path) == []
+
+
+def test_no_family_is_imported_by_name_below_its_floor():
+    """The zoo finds a family by the name in a manifest; a name written into its code would tie it to one paper."""
+    for path in SOURCES:
+        if FLOOR_OF[room_of(path)] < 3:
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(rf"import_module\(\s*['\"]hear_models\.({'|'.join(FAMILIES)})\b", text), path
+
+
+def test_the_reader_of_imports_sees_every_form():
+    source = (
+        "import hear_models.zoo\nfrom hear_models import mwmae\nfrom hear_models.cli.main import main\n"
+        "def f():\n    from ..validation import checks\n    from . import model\nfrom hear_models import __version__\n"
+    )
+    assert [room for _, room in sorted(rooms_imported(source, "hear_models.pipeline"))] == [
+        "zoo",
+        "mwmae",
+        "cli",
+        "validation",
+        "pipeline",
+    ]
+
+
+def test_the_floors_here_are_those_of_the_document():
+    rows = re.findall(r"^\| (\d) \| ([^|]+) \|", DOC.read_text(encoding="utf-8"), re.MULTILINE)
+    written = {
+        int(floor): {name.removesuffix(".py").rstrip("/") for name in re.findall(r"`([^`]+)`", rooms)}
+        for floor, rooms in rows
+    }
+    assert written == FLOORS
+
+
+def test_every_room_has_a_floor():
+    rooms = {room_of(path) for path in SOURCES}
+    assert rooms == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_module_directly_in_the_package_is_a_hear_module(family):
+    module = importlib.import_module(f"hear_models.{family}")
+    path = inspect.signature(module.load_model).parameters["model_file_path"]
+    assert path.default == "", "the kit calls load_model() and load_model(path), positionally"
+    assert path.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    for name in ("get_scene_embeddings", "get_timestamp_embeddings"):
+        assert list(inspect.signature(getattr(module, name)).parameters) == ["audio", "model"]
+    assert hasattr(module, "Config") and hasattr(module, "Model")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_opens_with_why_it_exists(path):
+    text = path.read_text(encoding="utf-8")
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), "the first line of a file says why it exists"
