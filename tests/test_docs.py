@@ -1,0 +1,157 @@
+"""Documentation that works: every `hear-models` command and every line of Python in README and docs is run here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SKIP = "# not run by the tests:"  # as the first line of a block, followed by the reason
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document."""
+
+    where: str  # README.md:12
+    language: str
+    text: str
+
+    @property
+    def skipped(self) -> bool:
+        return self.text.lstrip().startswith(SKIP)
+
+
+def blocks(path: Path) -> list[Block]:
+    text = path.read_text(encoding="utf-8")
+    return [
+        Block(f"{path.name}:{text.count(chr(10), 0, match.start()) + 1}", match[2], textwrap.dedent(match[3]))
+        for match in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    ]
+
+
+def our_commands(shell: str) -> list[str]:
+    """The `hear-models …` parts of a shell block; pip, pytest and git are left to .ci/run."""
+    lines = shell.replace("\\\n", " ").splitlines()
+    parts = [part.strip() for line in lines for part in line.split("#")[0].split("&&")]
+    return [part for part in parts if part.startswith("hear-models")]
+
+
+MY_PACKAGE = '''
+"""A HEAR module of somebody else: the loudness of each band, in frames of 50 ms."""
+import torch
+
+class Model(torch.nn.Module):
+    sample_rate, scene_embedding_size, timestamp_embedding_size = 16000, 16, 16
+
+def load_model(model_file_path: str = ""):
+    return Model().eval()
+
+def _check(audio):
+    if not isinstance(audio, torch.Tensor) or audio.ndim != 2 or not audio.is_floating_point() or audio.shape[-1] == 0:
+        raise ValueError("audio must be a float tensor [clips, samples]")
+    if not torch.isfinite(audio).all():
+        raise ValueError("audio holds NaN or infinity")
+    return audio.detach().float()
+
+def get_timestamp_embeddings(audio, model):
+    audio = _check(audio)
+    steps = -(-audio.shape[1] // 800)
+    frames = torch.nn.functional.pad(audio, (0, 800 * steps - audio.shape[1])).reshape(len(audio), steps, 800)
+    bands = torch.fft.rfft(frames)[..., 1:401].abs().reshape(len(audio), steps, 16, 25).mean(-1)
+    centres = torch.arange(steps, dtype=torch.float64) * 50.0 + 25.0
+    centres = centres.clamp(max=1000.0 * audio.shape[1] / 16000).float()
+    return torch.log(bands + 1e-3), centres.expand(len(audio), -1).clone()
+
+def get_scene_embeddings(audio, model):
+    return get_timestamp_embeddings(audio, model)[0].mean(1)
+'''
+
+
+@pytest.fixture
+def desk(tmp_path) -> Path:
+    """A folder with what the documents speak of: `recordings/` with a few files, and a module `my_package`."""
+    (tmp_path / "my_package.py").write_text(MY_PACKAGE)
+    shutil.copytree(
+        ROOT / "hear_models" / "_demo", tmp_path / "recordings", ignore=shutil.ignore_patterns("*.md", "*.py")
+    )
+    return tmp_path
+
+
+def run(block: Block, command: str | list[str], folder: Path) -> None:
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80"}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        shell=isinstance(command, str),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{block.where}: {command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_and_every_line_of_python_in_the_documents_works(document, desk):
+    for block in blocks(document):
+        if block.skipped:
+            continue
+        if block.language == "sh":
+            for command in our_commands(block.text):
+                run(block, command, desk)
+        elif block.language == "python":
+            run(block, [sys.executable, "-c", block.text], desk)
+
+
+def test_a_block_that_is_not_run_says_why():
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            if block.skipped:
+                assert len(block.text.strip().splitlines()[0].removeprefix(SKIP).split()) >= 3, block.where
+
+
+def test_no_command_hides_in_a_block_that_is_not_run():
+    """Blocks of other languages are not looked at above: no command may stand in one."""
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            assert block.language == "sh" or not our_commands(block.text), block.where
+
+
+def test_every_command_is_shown_somewhere():
+    from hear_models.cli.main import COMMANDS
+
+    text = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    assert [name for name in COMMANDS if f"hear-models {name}" not in text] == []
+
+
+def test_every_model_stands_in_the_readme_and_every_family_in_its_page():
+    from hear_models.zoo import list_models
+
+    readme, families = (ROOT / "README.md").read_text("utf-8"), (ROOT / "docs" / "families.md").read_text("utf-8")
+    for entry in list_models():
+        assert f"`{entry.name}`" in readme, entry.name
+        assert f"`{entry.family}`" in families, entry.family
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_every_link_to_a_file_of_the_project_leads_somewhere(document):
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
+    assert [target for target in local if not (document.parent / target).exists()] == []
+
+
+def test_the_readme_says_what_was_not_measured():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "no HEAR score here was reproduced on the real tasks or with official weights" in text
+    assert "no official weight file was ever opened by this project" in text
