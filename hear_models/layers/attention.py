@@ -1,0 +1,94 @@
+"""Self-attention: plain, and with a window of its own for every head (MW-MAE, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; q, k and v come from one projection whose columns are [q | k | v], each head-major."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def split_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[units, tokens, width] → q, k, v, each [units, heads, tokens, head_width]."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def merge_heads(self, x: Tensor) -> Tensor:
+        """[units, heads, tokens, head_width] → [units, tokens, width]."""
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[units, tokens, width] → the same shape."""
+        return self.merge_heads(scaled_dot_product_attention(*self.split_heads(x)))
+
+
+class MultiWindowAttention(Attention):
+    """Attention in which head h sees only its own non-overlapping window of the flattened token sequence.
+
+    Args:
+        width: token width.
+        windows: tokens in the window of each head, 0 for a global head (no bias table). Every window divides the sequence.
+        shift: roll the sequence by half a window and forbid attention across the seam, as in Swin's odd blocks.
+
+    A windowed head has a table of relative-position biases [2 * window - 1, 1]; query a and key b of one window use row
+    a - b + window - 1.
+    """
+
+    def __init__(self, width: int, windows: Sequence[int], shift: bool = False) -> None:
+        super().__init__(width, len(windows))
+        self.windows = tuple(windows)
+        self.shift = shift
+        self.bias_tables = nn.ParameterDict(
+            {str(h): nn.Parameter(torch.zeros(2 * w - 1, 1)) for h, w in enumerate(windows) if w > 0}
+        )
+
+    def bias(self, head: int) -> Tensor:
+        """Relative-position bias of one windowed head, [window, window]."""
+        window = self.windows[head]
+        position = torch.arange(window, device=self.qkv.weight.device)
+        return self.bias_tables[str(head)][:, 0][position[:, None] - position[None, :] + window - 1]
+
+    def seam(self, n_tokens: int, window: int, like: Tensor) -> Tensor:
+        """-100 between tokens of one rolled window that are not neighbours in the sequence, [windows, window, window]."""
+        position = torch.arange(n_tokens, device=like.device)
+        region = (position >= n_tokens - window).int() + (position >= n_tokens - window // 2).int()
+        region = region.view(-1, window)
+        return torch.where(region[:, :, None] == region[:, None, :], 0.0, -100.0).to(like.dtype)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, heads: range) -> Tensor:
+        """Attention of neighbouring heads that share one window; q, k, v and the result [units, heads, tokens, head_width]."""
+        window, n_tokens = self.windows[heads[0]], q.shape[2]
+        if window == 0:
+            return scaled_dot_product_attention(q, k, v)
+        roll = window // 2 if self.shift else 0
+        if roll:
+            q, k, v = (x.roll(-roll, dims=2) for x in (q, k, v))
+        q, k, v = (x.unflatten(2, (-1, window)) for x in (q, k, v))  # [units, heads, windows, window, head_width]
+        bias = torch.stack([self.bias(h) for h in heads])[:, None].to(q.dtype)  # [heads, 1, window, window]
+        if roll:
+            bias = bias + self.seam(n_tokens, window, q)
+        logits = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 + bias
+        out = (logits.softmax(dim=-1) @ v).flatten(2, 3)
+        return out.roll(roll, dims=2) if roll else out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[units, tokens, width] → the same shape; `tokens` must be a multiple of every window."""
+        q, k, v = self.split_heads(x)
+        outputs = []
+        for _, group in groupby(range(self.heads), key=lambda h: self.windows[h]):
+            members = list(group)
+            heads = range(members[0], members[-1] + 1)
+            cut = slice(heads.start, heads.stop)
+            outputs.append(self.attend(q[:, cut], k[:, cut], v[:, cut], heads))
+        return self.merge_heads(torch.cat(outputs, dim=1))

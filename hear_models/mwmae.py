@@ -1,0 +1,269 @@
+"""MW-MAE: masked autoencoders with multi-window local-global attention are better audio learners (Yadav et al., ICLR 2024).
+
+A plain ViT encoder on log-mel patches; what is peculiar stands in the decoder, where every attention head has a
+non-overlapping window of its own. The MAE baseline (`hear_models.mae`) is the same network with plain decoder attention and
+a class token. A unit is 200 log-mel frames (2 s) x 80 bands; with patches of 4 frames x 16 bands it gives 50 steps of 40 ms,
+each the concatenation of its 5 band tokens, low band first: 5 x 768 = 3840 dimensions for the base model.
+Code: Apache-2.0. The authors' weights carry no licence of their own; fetch and convert them yourself
+(`hear-models convert mwmae`), and do not redistribute them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import init
+
+from hear_models import zoo
+from hear_models.frontends.logmel import LogMel
+from hear_models.layers.attention import Attention, MultiWindowAttention
+from hear_models.layers.init import lecun_normal_, materialise
+from hear_models.layers.patches import PatchEmbed, cut_patches, random_masking, sincos_1d, sincos_2d
+from hear_models.layers.transformer import LAYER_NORM_EPS, Block
+from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
+from hear_models.pipeline.model import HearModel
+from hear_models.pipeline.normalise import Standardise
+from hear_models.pipeline.plan import Plan, Purpose, Unit, centre_times
+
+__all__ = ["Config", "Model", "get_scene_embeddings", "get_timestamp_embeddings", "load_model", "reconstruct", "window_rule"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """MW-MAE-B-4x16-4l, the published default."""
+
+    encoder_width: int = 768  # token width of the encoder
+    encoder_depth: int = 12  # encoder blocks
+    encoder_heads: int = 12  # attention heads of an encoder block
+    mlp_ratio: float = 4.0  # hidden width of an MLP / token width
+    patch_frames: int = 4  # log-mel frames in a patch
+    patch_bands: int = 16  # mel bands in a patch
+    frames_per_unit: int = 200  # log-mel frames in a unit, 10 ms each
+    n_mels: int = 80  # mel bands
+    decoder_width: int = 384  # token width of the decoder
+    decoder_depth: int = 4  # decoder blocks
+    decoder_windows: tuple[int, ...] = (2, 5, 10, 25, 50, 125, 0, 0)  # tokens in the window of each decoder head, 0 = global
+    decoder_shift_windows: bool = False  # roll the windows of odd decoder blocks by half (never used in published models)
+    class_token: bool = False  # a class token in front of the patches (MAE only)
+    mask_ratio: float = 0.8  # share of the patches that pretraining removes
+    norm_pix_loss: bool = False  # pretraining target: each patch normalised by its own mean and variance
+    statistics_ddof: int = 1  # ddof of the clip's standard deviation: 1 official inference, 0 as in pretraining
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches of a unit over time and over bands."""
+        return self.frames_per_unit // self.patch_frames, self.n_mels // self.patch_bands
+
+    @property
+    def tokens(self) -> int:
+        """Patches of a unit."""
+        return math.prod(self.grid)
+
+
+def window_rule(tokens: int) -> tuple[int, ...]:
+    """The paper's windows for `tokens` patches: its divisors above 1 in rising order, and once more global (0 = global).
+
+    250 patches give (2, 5, 10, 25, 50, 125, 0, 0).
+    """
+    proper = [d for d in range(2, tokens) if tokens % d == 0]
+    return (*proper, 0, 0)
+
+
+class Model(HearModel):
+    """The encoder behind the HEAR API; the decoder only when pretraining asks for it.
+
+    Args:
+        config: sizes.
+        timestamps: "centres" (true centres inside the clip) or "official" (every step, i * duration / steps).
+        seed: seeds the random weights; None leaves them unallocated for a checkpoint to fill.
+        decoder: build the decoder too.
+    """
+
+    family = "mwmae"
+
+    def __init__(
+        self, config: Config | None = None, *, timestamps: str = "centres", seed: int | None = 0, decoder: bool = False
+    ) -> None:
+        super().__init__(timestamps)
+        self.config = c = config or Config()
+        self.frontend = LogMel(n_mels=c.n_mels)
+        self.normalise = Standardise(ddof=c.statistics_ddof, eps=1e-8)
+        self.sample_rate = self.frontend.sample_rate
+        self.min_samples = self.frontend.min_samples
+        self.scene_embedding_size = self.timestamp_embedding_size = c.grid[1] * c.encoder_width
+
+        with torch.device("meta"):
+            self.patch_embed = PatchEmbed(c.patch_frames, c.patch_bands, c.encoder_width)
+            if c.class_token:
+                self.cls_token = nn.Parameter(torch.empty(1, 1, c.encoder_width))
+            self.pos_embed = nn.Parameter(torch.empty(1, c.tokens + c.class_token, c.encoder_width))
+            self.blocks = nn.ModuleList(
+                Block(Attention(c.encoder_width, c.encoder_heads), c.encoder_width, c.mlp_ratio) for _ in range(c.encoder_depth)
+            )
+            self.norm = nn.LayerNorm(c.encoder_width, eps=LAYER_NORM_EPS)
+            self.decoder = Decoder(c) if decoder else None
+        if seed is not None:
+            initialise(self, seed)
+
+    def plan(self, n_samples: int, purpose: Purpose) -> Plan:
+        """Consecutive units of `frames_per_unit`; steps with at least one real frame are kept, as in the official wrapper."""
+        c = self.config
+        hop = self.frontend.hop_samples
+        frames = self.frontend.n_frames(max(n_samples, self.min_samples))
+        units = math.ceil(frames / c.frames_per_unit)
+        pad = units * c.frames_per_unit - frames
+        n_steps = units * c.grid[0] - c.grid[0] * pad // c.frames_per_unit
+        step_samples = hop * c.patch_frames
+        if self.timestamps == "official":
+            times = torch.arange(n_steps, dtype=torch.float64).numpy() * (1000.0 * n_samples / self.sample_rate / n_steps)
+        else:
+            times = centre_times(step_samples, hop * (c.patch_frames - 1) / 2, n_steps, n_samples, self.sample_rate)
+        return Plan(
+            n_samples,
+            tuple(Unit(u * c.frames_per_unit, c.frames_per_unit, c.grid[0]) for u in range(units)),
+            n_steps,
+            times,
+        )
+
+    def features(self, clip: Tensor) -> Tensor:
+        """[samples] → log-mel, standardised over the whole clip [frames, n_mels] (section 3 of the specification)."""
+        return self.normalise(self.frontend(clip[None])[0])
+
+    def embed(self, units: Tensor) -> Tensor:
+        """[units, frames, bands] → tokens with positions, class token first if there is one."""
+        return self.embed_patches(cut_patches(units, self.config.patch_frames, self.config.patch_bands))
+
+    def embed_patches(self, patches: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Patches [units, tokens, pixels], at grid positions `ids` [units, tokens] (None: all in order) → tokens."""
+        class_rows = int(self.config.class_token)
+        position = self.pos_embed[:, class_rows:]
+        tokens = self.patch_embed(patches) + (position if ids is None else position[0, ids])
+        if class_rows:
+            class_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
+            tokens = torch.cat([class_token.to(tokens.dtype), tokens], dim=1)
+        return tokens
+
+    def through_blocks(self, tokens: Tensor) -> list[Tensor]:
+        """Outputs of every encoder block [units, tokens, width], the last one after the final norm."""
+        outputs = []
+        for block in self.blocks:
+            tokens = block(tokens)
+            outputs.append(tokens)
+        return [*outputs[:-1], self.norm(outputs[-1])]
+
+    def fold_steps(self, tokens: Tensor) -> Tensor:
+        """Drop the class token; put the band tokens of a time step side by side: [units, steps, bands * width]."""
+        return tokens[:, int(self.config.class_token) :].unflatten(1, self.config.grid).flatten(2)
+
+
+class Decoder(nn.Module):
+    """Predicts the pixels of every patch from the encoded visible ones (section 3.1 of the paper)."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        width = c.decoder_width
+        self.embed = nn.Linear(c.encoder_width, width)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, c.tokens + c.class_token, width))
+        self.blocks = nn.ModuleList(
+            Block(decoder_attention(c, shift=c.decoder_shift_windows and i % 2 == 1), width, c.mlp_ratio)
+            for i in range(c.decoder_depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.pred = nn.Linear(width, c.patch_frames * c.patch_bands)
+        self.class_rows = int(c.class_token)
+
+    def forward(self, encoded: Tensor, ids_restore: Tensor) -> Tensor:
+        """Encoded visible tokens [units, class + kept, width], order [units, tokens] → pixels [units, tokens, pixels]."""
+        x = self.embed(encoded)
+        class_token, visible = x[:, : self.class_rows], x[:, self.class_rows :]
+        masked = self.mask_token.to(x.dtype).expand(x.shape[0], ids_restore.shape[1] - visible.shape[1], -1)
+        order = ids_restore[:, :, None].expand(-1, -1, x.shape[2])
+        x = torch.cat([class_token, torch.cat([visible, masked], dim=1).gather(1, order)], dim=1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.pred(self.norm(x))[:, self.class_rows :]
+
+
+def decoder_attention(c: Config, shift: bool) -> Attention:
+    """Plain attention when every head is global, multi-window attention otherwise."""
+    if not any(c.decoder_windows):
+        return Attention(c.decoder_width, len(c.decoder_windows))
+    return MultiWindowAttention(c.decoder_width, c.decoder_windows, shift)
+
+
+class Reconstruction(NamedTuple):
+    """What one pretraining step computes; shapes in `reconstruct`."""
+
+    loss: Tensor
+    pred: Tensor
+    target: Tensor
+    mask: Tensor
+    ids_restore: Tensor
+
+
+def reconstruct(model: Model, units: Tensor, noise: Tensor) -> Reconstruction:
+    """The masked objective: mean squared error of the pixels of removed patches (section 7 of the specification).
+
+    Args:
+        model: with its decoder.
+        units: [units, frames, bands], normalised crops.
+        noise: [units, tokens], uniform; the patches with the smallest noise stay visible.
+
+    Returns:
+        loss (scalar), pred and target [units, tokens, pixels], mask [units, tokens] (1 = removed), ids_restore.
+    """
+    c = model.config
+    assert model.decoder is not None, "pretraining needs Model(..., decoder=True)"
+    patches = cut_patches(units, c.patch_frames, c.patch_bands)
+    ids_keep, mask, ids_restore = random_masking(noise, c.mask_ratio)
+    visible = patches.gather(1, ids_keep[:, :, None].expand(-1, -1, patches.shape[2]))
+    encoded = model.through_blocks(model.embed_patches(visible, ids_keep))[-1]
+    pred = model.decoder(encoded, ids_restore).float()
+    target = patches
+    if c.norm_pix_loss:
+        var, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=0)
+        target = (patches - mean) / (var + 1e-6).sqrt()
+    per_patch = (pred - target).square().mean(dim=-1)
+    return Reconstruction((per_patch * mask).sum() / mask.sum(), pred, target, mask, ids_restore)
+
+
+def initialise(model: Model, seed: int) -> None:
+    """Random weights as in pretraining (section 4 of the specification); the global random state is not touched."""
+    c = model.config
+    rng = torch.Generator().manual_seed(seed)
+    materialise(model)
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight, generator=rng)
+        elif isinstance(module, MultiWindowAttention):
+            for table in module.bias_tables.values():
+                lecun_normal_(table, table.shape[0] / 0.02, rng)
+    pixels = c.patch_frames * c.patch_bands
+    limit = math.sqrt(6 / (pixels + pixels * c.encoder_width))  # Flax counts fan_out of a convolution as pixels * width
+    init.uniform_(model.patch_embed.weight, -limit, limit, generator=rng)
+    positions = slice(int(c.class_token), None)
+    model.pos_embed.data[0, positions] = sincos_2d(c.encoder_width, *c.grid)
+    if c.class_token:
+        init.normal_(model.cls_token, std=0.02, generator=rng)
+    if model.decoder is not None:
+        lecun_normal_(model.decoder.embed.weight, c.encoder_width, rng)
+        lecun_normal_(model.decoder.pred.weight, c.decoder_width, rng)
+        init.normal_(model.decoder.mask_token, std=0.02, generator=rng)
+        model.decoder.pos_embed.data[0, positions] = sincos_1d(c.decoder_width, torch.arange(c.tokens))
+
+
+def load_model(model_file_path: str = "", **options: Any) -> HearModel:
+    """HEAR 2021: the model behind a registry name, a converted checkpoint, or (no path) the bundled `mwmae-nano`.
+
+    Args:
+        model_file_path: registry name or `.safetensors` file; "" for the family's default.
+        options: `timestamps="centres" | "official"`, `dtype="float32" | "bfloat16"`.
+    """
+    return zoo.load_model(model_file_path, family="mwmae", **options)

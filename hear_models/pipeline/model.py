@@ -1,0 +1,276 @@
+"""The one flow from clips to embeddings, owned here for every family: checks, units, batching, merging, times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from hear_models.errors import InputError, UsageError
+from hear_models.pipeline.batching import units_per_forward
+from hear_models.pipeline.plan import Plan, Purpose, Unit, reflect_positions
+
+TIMESTAMPS = ("centres", "official")
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """Where a model's weights come from: registry name, file, sha256 of the file, and whether they were ever trained."""
+
+    name: str
+    path: str | None
+    sha256: str | None
+    trained: bool
+
+
+class HearModel(nn.Module):
+    """A model of the HEAR 2021 API. A family supplies what stands below the line; the flow is the same for all.
+
+    Attributes:
+        family: the name of the family's module.
+        config: the family's frozen `Config`.
+        sample_rate: Hz; callers resample.
+        scene_embedding_size, timestamp_embedding_size: dimensions of the two kinds of embedding.
+        min_samples: shorter clips are padded with zeros to this length.
+        batch_dependent: True if a clip's embedding depends on its neighbours in the call (then callers keep their batches).
+        checkpoint: where the weights come from; set by the zoo.
+    """
+
+    family: ClassVar[str]
+    batch_dependent: bool = False
+    config: Any
+    sample_rate: int
+    scene_embedding_size: int
+    timestamp_embedding_size: int
+    min_samples: int
+    checkpoint: CheckpointInfo | None = None
+
+    def __init__(self, timestamps: str = "centres") -> None:
+        super().__init__()
+        if timestamps not in TIMESTAMPS:
+            raise UsageError(f"timestamps={timestamps!r} is unknown. Use one of {', '.join(TIMESTAMPS)}.")
+        self.timestamps = timestamps
+        self.compute_dtype = torch.float32
+
+    def use_dtype(self, dtype: torch.dtype) -> None:
+        """Keep the weights in `dtype` and compute in it from the first token on; front end and results stay float32."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
+        self.compute_dtype = dtype
+
+    # ------------------------------------------------------------------ what a family supplies
+
+    def plan(self, n_samples: int, purpose: Purpose) -> Plan:
+        """Units, kept steps and times of a clip of `n_samples`; see `Plan`."""
+        raise NotImplementedError
+
+    def features(self, clip: Tensor) -> Tensor:
+        """One clip [samples], at least `min_samples` long → its normalised features [positions, bands]."""
+        raise NotImplementedError
+
+    def embed(self, units: Tensor) -> Tensor:
+        """Units [units, positions, bands] → tokens [units, tokens, width]."""
+        raise NotImplementedError
+
+    def through_blocks(self, tokens: Tensor) -> list[Tensor]:
+        """Tokens → the output of every block [units, tokens, width], the last one after the final norm."""
+        raise UsageError(f"{self.family} has no blocks, so there are no hidden states. Use the embeddings.")
+
+    def fold_steps(self, tokens: Tensor) -> Tensor:
+        """Tokens [units, tokens, width] → steps [units, steps, dim]."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ the flow
+
+    def encode(self, units: Tensor) -> Tensor:
+        """Units [units, positions, bands] → steps [units, steps, dim], float32. Keeps gradients."""
+        return self.fold_steps(self.through_blocks(self.embed(units.to(self.compute_dtype)))[-1]).float()
+
+    def encode_layers(self, units: Tensor) -> Tensor:
+        """Units → steps of every layer [units, steps, layers, dim], float32."""
+        return torch.stack([self.fold_steps(tokens) for tokens in self.through_blocks(self.embed(units.to(self.compute_dtype)))], dim=2).float()
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Audio [clips, samples] → scene embeddings [clips, dim]. Keeps gradients; the HEAR functions do not."""
+        return torch.stack([scene_mean(steps, plan) for steps, plan in self._steps(audio, "scene", self.encode)])
+
+    def get_scene_embeddings(self, audio: Tensor) -> Tensor:
+        """HEAR 2021: one embedding a clip.
+
+        Args:
+            audio: [clips, samples], floating point, range [-1, 1], mono, at `sample_rate`.
+
+        Returns:
+            float32 [clips, scene_embedding_size], on the audio's device.
+
+        Raises:
+            InputError (a ValueError): wrong rank or dtype, empty, NaN or infinity.
+        """
+        check_audio(audio)
+        return torch.stack(self.embed_clips(list(audio), "scene"))
+
+    def get_timestamp_embeddings(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """HEAR 2021: one embedding a step, and the centre of each step.
+
+        Args:
+            audio: [clips, samples], floating point, range [-1, 1], mono, at `sample_rate`.
+
+        Returns:
+            embeddings float32 [clips, steps, timestamp_embedding_size] and times float32 [clips, steps] in milliseconds.
+
+        Raises:
+            InputError (a ValueError): wrong rank or dtype, empty, NaN or infinity.
+        """
+        check_audio(audio)
+        embeddings, times = zip(*self.embed_clips(list(audio), "timestamps"), strict=True)
+        return torch.stack(embeddings), torch.stack(times)
+
+    def embed_clips(self, clips: Sequence[Tensor], purpose: Purpose = "scene") -> list[Any]:
+        """Clips of any lengths, each [samples] → a list in the same order.
+
+        Returns:
+            "scene": tensors [dim]; "timestamps": pairs of embeddings [steps, dim] and times [steps] in ms. float32.
+
+        Raises:
+            InputError: a clip is empty, not 1-D, not floating point, or holds NaN or infinity; the message has its index.
+        """
+        if purpose not in ("scene", "timestamps"):
+            raise UsageError(f"purpose={purpose!r} is unknown. Use 'scene' or 'timestamps'.")
+        for index, clip in enumerate(clips):
+            check_clip(clip, index)
+        self.eval()
+        results: list[Any] = []
+        # autocast of a caller must not change what we return
+        with torch.inference_mode(), torch.autocast(clips[0].device.type if clips else "cpu", enabled=False):
+            for steps, plan in self._steps(clips, purpose, self.encode):
+                if purpose == "scene":
+                    results.append(scene_mean(steps, plan))
+                else:
+                    times = torch.from_numpy(plan.times_ms).to(steps.device, torch.float32)
+                    results.append((steps[: len(plan.times_ms)], times))
+        return results
+
+    def hidden_states(self, audio: Tensor) -> Tensor:
+        """Steps of every layer: block outputs, the last after the final norm; folded and trimmed like the embeddings.
+
+        Args:
+            audio: [clips, samples] as for the HEAR functions.
+
+        Returns:
+            float32 [layers, clips, steps, dim]; steps past the end of the clip included, as in the scene mean.
+        """
+        check_audio(audio)
+        self.eval()
+        with torch.inference_mode(), torch.autocast(audio.device.type, enabled=False):
+            clips = [steps for steps, _ in self._steps(audio, "timestamps", self.encode_layers)]
+        return torch.stack(clips).permute(2, 0, 1, 3)
+
+    def units(self, clip: Tensor, plan: Plan) -> Iterator[Tensor]:
+        """The units of one clip [samples], each [length, bands]; the tail is filled by reflection."""
+        clip = clip.float()
+        if clip.shape[0] < self.min_samples:
+            clip = pad(clip, (0, self.min_samples - clip.shape[0]))
+        features = self.features(clip)
+        for unit in plan.units:
+            end = unit.start + unit.length
+            if end <= features.shape[0]:
+                yield features[unit.start : end]
+            else:
+                index = reflect_positions(features.shape[0], end)[unit.start :]
+                yield features[index.to(features.device)]
+
+    def _steps(
+        self, clips: Iterable[Tensor], purpose: Purpose, encode: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[Tensor, Plan]]:
+        """The kept steps [n_steps, ...] of each clip in order, with its plan.
+
+        Units of equal length share a forward pass, whichever clip they come from; a clip is handed on when its last unit
+        is encoded, so memory is bounded by the longest clip and not by the number of clips.
+        """
+        waiting: list[_Clip] = []
+        queue: list[tuple[_Clip, int, Unit, Tensor]] = []
+
+        def flush() -> None:
+            steps = encode(torch.stack([positions for *_, positions in queue]))
+            for (clip, first_step, unit, _), unit_steps in zip(queue, steps, strict=True):
+                clip.put(first_step, unit_steps[: unit.steps])
+            queue.clear()
+
+        for clip in clips:
+            plan = self.plan(max(1, clip.shape[0]), purpose)
+            state = _Clip(plan)
+            waiting.append(state)
+            first_step = 0
+            for unit, positions in zip(plan.units, self.units(clip, plan), strict=True):
+                if queue and queue[0][-1].shape != positions.shape:
+                    flush()
+                queue.append((state, first_step, unit, positions))
+                first_step += unit.steps
+                if len(queue) >= units_per_forward(positions.device):
+                    flush()
+            while waiting and waiting[0].complete:
+                done = waiting.pop(0)
+                yield done.steps(), done.plan
+        if queue:
+            flush()
+        for state in waiting:
+            yield state.steps(), state.plan
+
+
+class _Clip:
+    """The steps of one clip while its units are being encoded."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.pieces: list[Tensor] = []
+
+    @property
+    def complete(self) -> bool:
+        return len(self.pieces) == len(self.plan.units)
+
+    def put(self, first_step: int, steps: Tensor) -> None:
+        self.pieces.append(steps[: max(0, self.plan.n_steps - first_step)])
+
+    def steps(self) -> Tensor:
+        return torch.cat(self.pieces)
+
+
+def scene_mean(steps: Tensor, plan: Plan) -> Tensor:
+    """Weighted mean over the kept steps, [n_steps, dim] → [dim]."""
+    if plan.weights is None:
+        return steps.mean(dim=0)
+    weights = torch.from_numpy(plan.weights / np.sum(plan.weights)).to(steps.device, steps.dtype)
+    return weights @ steps
+
+
+def check_audio(audio: Tensor) -> None:
+    """Raise `InputError` unless `audio` is a non-empty 2-D floating-point tensor."""
+    if not isinstance(audio, Tensor):
+        raise InputError(f"audio is a {type(audio).__name__}; HEAR functions take a tensor. Use torch.from_numpy(array).")
+    if audio.ndim != 2:
+        raise InputError(
+            f"audio has shape {tuple(audio.shape)}; HEAR functions take [clips, samples]. "
+            "Use audio[None] for one mono clip, or hear_models.embed() for lists and files."
+        )
+    if audio.shape[0] == 0:
+        raise InputError("audio holds no clips: its shape is [0, samples]. Give at least one.")
+
+
+def check_clip(clip: Tensor, index: int) -> None:
+    """Raise `InputError` unless `clip` is a non-empty, finite, 1-D floating-point tensor."""
+    if clip.ndim != 1:
+        raise InputError(f"clip {index} has shape {tuple(clip.shape)}; a clip is [samples], mono. Mix its channels down first.")
+    if not clip.is_floating_point():
+        raise InputError(
+            f"clip {index} is {clip.dtype}; audio is floating point in [-1, 1]. "
+            "Scale integers first, for instance int16: audio.float() / 32768."
+        )
+    if clip.shape[0] == 0:
+        raise InputError(f"clip {index} is empty. A clip needs at least one sample.")
+    if not torch.isfinite(clip).all():
+        raise InputError(f"clip {index} holds NaN or infinity. Repair the recording or leave it out.")
