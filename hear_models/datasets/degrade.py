@@ -32,7 +32,7 @@ class Degradations:
 
 
 SPEECH = Degradations()
-SCENES = Degradations(equaliser=0.4, room=0.5, noise=0.3, narrow_band=0.25, decay_s=(0.05, 1.2))
+SCENES = Degradations(equaliser=0.4, room=0.5, noise=0.3, narrow_band=0.25, snr_db=(15, 50), decay_s=(0.05, 1.2))
 
 
 def fast_length(n: int) -> int:
@@ -53,7 +53,7 @@ def coloured_spectrum(rng: np.random.Generator, bins: int, slope_db_per_octave: 
 
 
 def equaliser_gain(rng: np.random.Generator, freqs_hz: npt.NDArray[np.floating]) -> Audio:
-    """Gentle random amplitude response at `freqs_hz`: a tilt up to 3 dB an octave and up to three peaks of up to 8 dB."""
+    """Gentle random amplitudes at `freqs_hz`: a tilt up to 3 dB an octave and up to three peaks of up to 8 dB."""
     octaves = np.log2(np.maximum(freqs_hz, 60.0) / 1000.0)
     gain_db = rng.uniform(-3, 3) * np.clip(octaves, -3, 3)
     for _ in range(rng.integers(0, 4)):
@@ -63,7 +63,7 @@ def equaliser_gain(rng: np.random.Generator, freqs_hz: npt.NDArray[np.floating])
 
 
 def room_response(rng: np.random.Generator, decay_s: float, sample_rate: int) -> Audio:
-    """Impulse response of a simple room: the direct sound, a handful of early reflections, an exponentially decaying tail.
+    """Impulse response of a simple room: direct sound, early reflections, an exponentially decaying tail.
 
     `decay_s` is RT60, the time in which the tail falls by 60 dB; the response is that long. Early reflections fall off
     with their path length, as image sources do; the tail grows duller with time.

@@ -1,6 +1,6 @@
 """Unlimited procedurally generated audio for pretraining: tones, chirps, bursts, vowels, textures, in rooms over noise.
 
-`generate(seed, seconds)` gives one scene, `scenes(seed, seconds_each)` an endless stream. numpy only; harmonic sounds are
+`generate(seed, seconds)` gives one scene, `scenes(seed, seconds_each)` an endless stream. Harmonic sounds are
 wavetables (one period made by an inverse FFT, read with a moving phase), filters are products in the frequency domain.
 """
 
@@ -16,7 +16,7 @@ from hear_models.errors import UsageError
 TABLE = 2048  # samples in one period of a wavetable
 MAX_HARMONICS = 120
 
-# first three formants in Hz of nine vowels (rounded averages of adult speakers; Peterson and Barney 1952, table II, men)
+# first three formants in Hz of nine vowels (averages of adult speakers; Peterson and Barney 1952, table II, men)
 VOWELS_HZ = np.array(
     [
         [270, 2290, 3010],
@@ -233,7 +233,7 @@ def vowels(rng: np.random.Generator, n: int, sample_rate: int) -> Audio:
     return sound * _envelope(rng, n, sample_rate)
 
 
-EVENTS: tuple[tuple[Callable[[np.random.Generator, int, int], Audio], float], ...] = (
+EVENTS: tuple[tuple[Callable[[np.random.Generator, int, int], Audio], float], ...] = (  # makers and their shares
     (harmonic_tone, 0.24),
     (inharmonic_tone, 0.12),
     (chirp, 0.1),
@@ -259,11 +259,11 @@ def generate(seed: int, seconds: float, sample_rate: int = 16000) -> Audio:
     rng = np.random.Generator(np.random.PCG64(seed))
     n = max(1, round(seconds * sample_rate))
     mix = np.zeros(n, dtype=np.float32)
-    makers = [maker for maker, _ in EVENTS]
-    weights = np.array([weight for _, weight in EVENTS])
-    for _ in range(max(1, rng.poisson(rng.uniform(0.2, 0.9) * seconds))):
+    shares = np.array([share for _, share in EVENTS])
+    for _ in range(max(1, rng.poisson(rng.uniform(0.6, 2.5) * seconds))):
         length = min(n, max(256, int(_log_uniform(rng, 0.05, 4.0) * sample_rate)))
-        event = makers[rng.choice(len(makers), p=weights / weights.sum())](rng, length, sample_rate)[:n]
+        make, _ = EVENTS[rng.choice(len(EVENTS), p=shares / shares.sum())]
+        event = make(rng, length, sample_rate)
         event *= np.float32(10 ** (rng.uniform(-24, 0) / 20) / (np.max(np.abs(event)) + 1e-9))
         gap = int(length * rng.uniform(1.0, 2.0))
         start = int(rng.integers(0, max(1, n - event.size // 2)))
@@ -274,13 +274,13 @@ def generate(seed: int, seconds: float, sample_rate: int = 16000) -> Audio:
         n_fft = fast_length(n)
         background = np.fft.irfft(coloured_spectrum(rng, n_fft // 2 + 1, rng.uniform(-1, 8)), n_fft)[:n]
         background = background.astype(np.float32) * (1 + np.float32(0.4) * _slow_curve(rng, n, 2 + int(seconds)))
-        level = 10 ** (-rng.uniform(15, 60) / 20) * np.max(np.abs(mix))
+        level = 10 ** (-rng.uniform(20, 60) / 20) * np.max(np.abs(mix))
         mix += background * np.float32(level / (np.std(background) + 1e-9))
     return degrade(mix, sample_rate, rng, SCENES)
 
 
 def scenes(seed: int, seconds_each: float, sample_rate: int = 16000) -> Iterator[Audio]:
-    """An endless stream of different scenes `[round(seconds_each * sample_rate)]`; the same stream for the same seed."""
+    """An endless stream of different scenes `[round(seconds_each * sample_rate)]`, the same for the same seed."""
     index = 0
     while True:
         yield generate(scene_seed(seed, index), seconds_each, sample_rate)

@@ -1,0 +1,88 @@
+"""Writes a made-up corpus to a folder: 16-bit FLAC files by index, atomic, resumable, in a fixed order."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hear_models.errors import UsageError
+
+SETTINGS_FILE = "corpus.json"
+FILES_PER_FOLDER = 1000
+
+
+def write_flac(path: Path, audio: npt.NDArray[np.float32], sample_rate: int) -> None:
+    """Write mono float `[samples]` in [-1, 1] as 16-bit FLAC; the file appears complete or not at all."""
+    import soundfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            soundfile.write(file, audio, sample_rate, format="FLAC", subtype="PCM_16")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Note in `folder` what is made there; raise `UsageError` if it already holds a corpus made with other settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / SETTINGS_FILE
+    text = json.dumps(settings, sort_keys=True)
+    if note.exists():
+        if note.read_text() != text:
+            raise UsageError(
+                f"{folder} holds a corpus made with other settings ({note.read_text()}). "
+                "Choose another folder, or the same settings to go on with it."
+            )
+        return
+    temporary = note.with_name(f".{note.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, note)
+
+
+def write_corpus(
+    folder: Path,
+    make: Callable[[int], npt.NDArray[np.float32] | None],
+    seconds: float,
+    *,
+    name: str,
+    sample_rate: int = 16000,
+    workers: int = 1,
+) -> Iterator[tuple[int, float]]:
+    """Write `make(0)`, `make(1)`, ... until `seconds` of audio are there; yields (files, seconds) as they grow.
+
+    A file that is already there is kept, so the same call goes on where an earlier one stopped. `make` may return None:
+    that index is left out, then and always. Ends in the same set of files whatever `workers` is.
+    """
+    import soundfile
+
+    def one(index: int) -> float:
+        path = folder / f"{index // FILES_PER_FOLDER:03d}" / f"{name}_{index:06d}.flac"
+        if path.exists():
+            return float(soundfile.info(path).duration)
+        audio = make(index)
+        if audio is None:
+            return 0.0
+        write_flac(path, audio, sample_rate)
+        return audio.size / sample_rate
+
+    files, total, index = 0, 0.0, 0
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        while total < seconds:
+            # no more at once than are surely still needed, by the mean so far: the end does not depend on `workers`
+            batch = max(1, min(64, int((seconds - total) * index / (2 * total)))) if total else 1
+            for duration in pool.map(one, range(index, index + batch)):
+                files, total = files + (duration > 0), total + duration
+            index += batch
+            yield files, total
