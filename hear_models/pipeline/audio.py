@@ -64,8 +64,9 @@ def read_audio(
         blocks = list(_resampled(recording, sample_rate, start, stop))
     samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.zeros(0, np.float32)])
     if not len(samples):
-        problem = f"ends before {start_s} s" if start_s else "holds no samples"
-        raise AudioFileError(f"{shown(path)} {problem}. Leave it out or check how it was written.")
+        if not start_s:
+            raise _no_samples(recording)
+        raise AudioFileError(f"{shown(path)} ends before {start_s} s. Give an earlier start.")
     return samples
 
 
@@ -77,33 +78,44 @@ def stream_windows(
     Window k starts exactly at sample k * hop_samples (default: window_samples, so windows adjoin). The last window may
     be shorter; every sample is in a window, and no window lies entirely inside its predecessor. Raises as `read_audio`.
     """
+    with closing(open_recording(path)) as recording:
+        yield from windows_of(recording, sample_rate, window_samples, hop_samples)
+
+
+def windows_of(
+    recording: Recording, sample_rate: int, window_samples: int | None, hop_samples: int | None = None
+) -> Iterator[np.ndarray]:
+    """`stream_windows` of a recording that is open already; window_samples=None gives the whole as one window."""
     _check_rate(sample_rate)
+    if window_samples is None:
+        whole = list(_resampled(recording, sample_rate, 0, None))
+        if not whole:
+            raise _no_samples(recording)
+        yield whole[0] if len(whole) == 1 else np.concatenate(whole)
+        return
     hop_samples = window_samples if hop_samples is None else hop_samples
     if not 1 <= hop_samples <= window_samples:
         raise UsageError(
             f"A hop of {hop_samples} samples does not fit windows of {window_samples}. Give 1 <= hop <= window."
         )
     held: list[np.ndarray] = []
-    n_held = 0
-    any_window = False
-    with closing(open_recording(path)) as recording:
-        for block in _resampled(recording, sample_rate, 0, None):
-            held.append(block)
-            n_held += len(block)
-            if n_held < window_samples:
-                continue
-            samples = np.concatenate(held)
-            start = 0
-            while start + window_samples <= n_held:
-                yield samples[start : start + window_samples].copy()
-                any_window = True
-                start += hop_samples
-            held, n_held = [samples[start:].copy()], n_held - start
-    overlap = window_samples - hop_samples if any_window else 0
-    if n_held > overlap:
+    n_held = n_windows = 0
+    for block in _resampled(recording, sample_rate, 0, None):
+        held.append(block)
+        n_held += len(block)
+        if n_held < window_samples:
+            continue
+        samples = np.concatenate(held)
+        start = 0
+        while start + window_samples <= n_held:
+            yield samples[start : start + window_samples].copy()
+            n_windows += 1
+            start += hop_samples
+        held, n_held = [samples[start:].copy()], n_held - start
+    if n_held > (window_samples - hop_samples if n_windows else 0):
         yield np.concatenate(held)
-    elif not any_window:
-        raise AudioFileError(f"{shown(path)} holds no samples. Leave it out or check how it was written.")
+    elif not n_windows:
+        raise _no_samples(recording)
 
 
 def resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
@@ -173,6 +185,10 @@ def _exactly(output: np.ndarray, source: np.ndarray, n: int) -> np.ndarray:
 
 def _round_half_up(numerator: int, denominator: int) -> int:
     return (2 * numerator + denominator) // (2 * denominator)
+
+
+def _no_samples(recording: Recording) -> AudioFileError:
+    return AudioFileError(f"{shown(recording.path)} holds no samples. Leave it out or check how it was written.")
 
 
 def _check_rate(sample_rate: int) -> None:

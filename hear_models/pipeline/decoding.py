@@ -29,6 +29,7 @@ FFMPEG_DEMUXERS = (
 class Recording(Protocol):
     """An open recording. `frames` is None where only decoding to the end can tell."""
 
+    path: Path
     sample_rate: int
     channels: int
     frames: int | None
@@ -113,8 +114,8 @@ class _FfmpegRecording:
         program = shutil.which("ffmpeg")
         if program is None:
             raise AudioFileError(
-                f"{shown(path)} is no audio that libsndfile reads ({libsndfile_says.rstrip('.')}), "
-                "and ffmpeg is not on the PATH. Install ffmpeg (`apt install ffmpeg` or `brew install ffmpeg`) if it is audio in another format."
+                f"{shown(path)} is no audio that libsndfile reads ({libsndfile_says.rstrip('.')}), and ffmpeg is not on "
+                "the PATH. If it is audio in another format, `apt install ffmpeg` or `brew install ffmpeg`."
             )
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a full stderr pipe would stop ffmpeg
         self.process = subprocess.Popen(
@@ -180,7 +181,7 @@ class _FfmpegRecording:
             watchdog.cancel()
         if stalled.is_set():
             raise AudioFileError(
-                f"{shown(self.path)}: ffmpeg did not answer for {FFMPEG_STALL_S:.0f} s. Convert it to WAV or FLAC first."
+                f"{shown(self.path)}: ffmpeg gave nothing for {FFMPEG_STALL_S:.0f} s. Convert it to WAV or FLAC first."
             )
         return data
 
