@@ -1,0 +1,227 @@
+"""Our checkpoint file: safetensors whose header says what the network is, and whose digest is verified at every load.
+
+The header's metadata has one entry, "hear_models": canonical JSON with the fields of `Header`. Its `digest` is a sha256 over the
+rest of that JSON and over name, dtype, shape and bytes of every tensor in the order of their names. safetensors itself checks sizes
+but loads a flipped bit silently; the digest does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+
+from hear_models import __version__
+from hear_models.checkpoints.files import read_bytes, write_atomically
+from hear_models.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+KEY = "hear_models"
+MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+HOW_TO_GET = "Official checkpoints are converted by `hear-models convert FAMILY INPUT OUTPUT.safetensors`."
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says about itself."""
+
+    family: str  # the module's name in hear_models
+    config: dict[str, Any]  # fields of the family's Config
+    parts: tuple[str, ...]  # "encoder", "decoder": tensors named "decoder.*" are the decoder
+    trained: bool  # False: random weights, not to be published as results
+    source: dict[str, Any] | None = None  # of a conversion: file name, sha256, format
+    notes: dict[str, Any] = field(default_factory=dict)  # free: recipe, steps, licence of the weights
+    converter: str = f"hear-models {__version__}"
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: header, tensors (float32, by the family's state_dict names), and the sha256 of the file."""
+
+    header: Header
+    tensors: dict[str, Tensor]
+    path: str
+    sha256: str
+    n_bytes: int
+
+    @property
+    def family(self) -> str:
+        return self.header.family
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.header.config
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return self.header.parts
+
+    @property
+    def source(self) -> dict[str, Any] | None:
+        return self.header.source
+
+    @property
+    def trained(self) -> bool:
+        return self.header.trained
+
+
+def part_of(name: str) -> str:
+    """The part a tensor belongs to: "decoder" for "decoder.*", else "encoder"."""
+    return "decoder" if name.startswith("decoder.") else "encoder"
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    family: str,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    parts: Collection[str] | None = None,
+    trained: bool = True,
+    source: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+) -> str:
+    """Write a checkpoint, whole or not at all, and return the sha256 of the file. Equal arguments give equal bytes.
+
+    Args:
+        path: the `.safetensors` file; overwritten if it exists.
+        family: name of the family's module.
+        config: fields of the family's Config; tuples are stored as lists.
+        tensors: by the names of the family's state_dict; stored as `dtype`.
+        parts: keep only these parts ("encoder", "decoder"); None keeps what `tensors` holds.
+        trained: False for random weights.
+        source: of converted weights: file name, sha256, format.
+        notes: anything worth keeping that JSON can hold.
+        dtype: "float32", "float16" (half the size; read back as float32) or "bfloat16".
+
+    Raises:
+        CheckpointError: a tensor holds NaN or infinity (also: a value too large for float16), a part has no tensor, or
+            the file cannot be written.
+    """
+    import safetensors.torch
+    import torch
+
+    if dtype not in STORED:
+        raise CheckpointError(f"dtype {dtype!r} cannot be stored. Use one of {', '.join(STORED)}.")
+    present = {part_of(name) for name in tensors}
+    kept = tuple(sorted(present if parts is None else set(parts), key=("encoder", "decoder").index))
+    if missing := set(kept) - present:
+        raise CheckpointError(f"there is no tensor of the part {sorted(missing)[0]!r} to write. Give its tensors or leave it out.")
+    stored: dict[str, Tensor] = {}
+    for name in sorted(tensors):
+        if part_of(name) not in kept:
+            continue
+        value = tensors[name].detach().cpu().to(getattr(torch, dtype)).contiguous().clone()
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{name} holds NaN, infinity or a value beyond {dtype}. Nothing was written; check the training.")
+        stored[name] = value
+    header = Header(family, dict(config), kept, trained, None if source is None else dict(source), dict(notes or {}))
+    pieces = ((name, STORED[dtype], list(value.shape), _bytes_of(value)) for name, value in stored.items())
+    metadata = {**asdict(header), "digest": _digest(asdict(header), pieces)}
+    return write_atomically(path, safetensors.torch.save(stored, metadata={KEY: _canonical(metadata)}))
+
+
+def read_checkpoint(path: str | os.PathLike[str], parts: Collection[str] = ("encoder",), sha256: str | None = None) -> Checkpoint:
+    """Read and verify a checkpoint: every byte of the file is covered by its digest.
+
+    Args:
+        path: the `.safetensors` file.
+        parts: the parts whose tensors are returned (as float32); a part that the file lacks is an error.
+        sha256: of the whole file, from a manifest; None: not known.
+
+    Raises:
+        CheckpointError: not a safetensors file, without our header, altered or incomplete, another sha256, or without a part.
+    """
+    import torch
+
+    data = read_bytes(path)
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise CheckpointError(
+            f"{path} is not the file that its manifest describes: sha256 {found[:16]}..., expected {sha256[:16]}... "
+            "Replace it by an intact copy."
+        )
+    header, digest = _parse_header(path, data)
+    try:
+        stored = dict(safetensors.deserialize(data))
+    except Exception as error:  # the library raises its own class and, for some inputs, others
+        raise CheckpointError(f"{path} is damaged ({error}). Replace it by an intact copy.") from error
+    pieces = ((name, entry["dtype"], list(entry["shape"]), entry["data"]) for name, entry in sorted(stored.items()))
+    if _digest(asdict(header), pieces) != digest:
+        raise CheckpointError(f"{path} was altered or damaged: its content does not match its digest. Replace it by an intact copy.")
+    if missing := [part for part in parts if part not in header.parts]:
+        raise CheckpointError(f"{path} holds no {missing[0]}, only: {', '.join(header.parts)}. Take the file with that part.")
+    dtypes = {code: getattr(torch, name) for name, code in STORED.items()}
+    tensors: dict[str, Tensor] = {}
+    for name, entry in stored.items():
+        if entry["dtype"] not in dtypes:
+            raise CheckpointError(f"{path}: {name} is stored as {entry['dtype']}, which no model here uses. Convert it again.")
+        if part_of(name) in parts:
+            flat = torch.frombuffer(bytearray(entry["data"]), dtype=dtypes[entry["dtype"]]) if entry["data"] else torch.empty(0)
+            tensors[name] = flat.reshape(entry["shape"]).float()
+    return Checkpoint(header, tensors, str(path), found, len(data))
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """What a checkpoint says about itself, without torch and without verifying the tensors."""
+    return _parse_header(path, read_bytes(path))[0]
+
+
+def _parse_header(path: str | os.PathLike[str], data: bytes) -> tuple[Header, str]:
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 10 or data[8:9] != b"{" or not 2 <= size <= min(len(data) - 8, MAX_HEADER_BYTES):
+        raise CheckpointError(f"{path} is not a whole safetensors file. {HOW_TO_GET}")
+    try:
+        outer = json.loads(data[8 : 8 + size])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} has a damaged safetensors header. Replace it by an intact copy.") from error
+    metadata = outer.get("__metadata__") if isinstance(outer, dict) else None
+    text = metadata.get(KEY) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise CheckpointError(f"{path} carries no configuration of hear-models in its header. {HOW_TO_GET}")
+    try:
+        content = json.loads(text)
+        if _canonical(content) != text:
+            raise ValueError("not canonical")
+        digest = content.pop("digest")
+        if content["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} has format version {content['format']!r}; this version of hear-models reads {FORMAT}. Update hear-models."
+            )
+        if set(content) != {f.name for f in fields(Header)}:
+            raise ValueError("fields")
+        if not (isinstance(content["family"], str) and isinstance(content["config"], dict) and isinstance(content["parts"], list)):
+            raise ValueError("types")
+        return Header(**{**content, "parts": tuple(content["parts"])}), digest
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} has a damaged description in its header. Replace it by an intact copy.") from error
+
+
+def _canonical(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _digest(header: Mapping[str, Any], pieces: Iterable[tuple[str, str, list[int], Any]]) -> str:
+    """sha256 over the header and every tensor's name, dtype, shape and bytes, each length-delimited."""
+    digest = hashlib.sha256(_canonical(header).encode())
+    for name, dtype, shape, data in pieces:
+        digest.update(b"\n" + _canonical([name, dtype, shape, len(data)]).encode() + b"\n")
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _bytes_of(value: Tensor) -> Any:
+    import torch
+
+    return memoryview(value.reshape(-1).view(torch.uint8).numpy()).cast("B") if value.numel() else b""
