@@ -7,9 +7,11 @@ embeddings. Weights: as for MW-MAE, not ours to give (`hear-models convert mae`)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hear_models import mwmae, zoo
+from hear_models.checkpoints.mapping import Official, Rule
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
 from hear_models.pipeline.model import HearModel
 
@@ -33,6 +35,18 @@ class Model(mwmae.Model):
         self, config: Config | None = None, *, timestamps: str = "centres", seed: int | None = 0, decoder: bool = False
     ) -> None:
         super().__init__(config or Config(), timestamps=timestamps, seed=seed, decoder=decoder)
+
+
+OFFICIAL = Official(
+    format="flax",
+    rules=(
+        *mwmae.COMMON_RULES,
+        Rule("params/cls_token", "cls_token"),
+        *mwmae.block_rules("decoder_block_{i:02}", "decoder.blocks.{i}", "Attention_0/Dense_0", "Attention_0/Dense_1"),
+    ),
+    recognise=mwmae.official_family,
+    infer=partial(mwmae.infer_config, Config),
+)
 
 
 def load_model(model_file_path: str = "", **options: Any) -> HearModel:

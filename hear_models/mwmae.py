@@ -11,7 +11,9 @@ Code: Apache-2.0. The authors' weights carry no licence of their own; fetch and 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from hear_models import zoo
+from hear_models.checkpoints.mapping import Facts, Official, Rule, Shapes
+from hear_models.errors import CheckpointError
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.attention import Attention, MultiWindowAttention
 from hear_models.layers.init import lecun_normal_, materialise
@@ -257,6 +261,160 @@ def initialise(model: Model, seed: int) -> None:
         lecun_normal_(model.decoder.pred.weight, c.decoder_width, rng)
         init.normal_(model.decoder.mask_token, std=0.02, generator=rng)
         model.decoder.pos_embed.data[0, positions] = sincos_1d(c.decoder_width, torch.arange(c.tokens))
+
+
+ENCODER_SIZES = {  # name: width, depth, heads (section 2 of the specification)
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "medium": (512, 12, 8),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+}
+
+
+def block_rules(official: str, ours: str, qkv: str, proj: str) -> list[Rule]:
+    """The tensors of a transformer block; Flax writes dense kernels [in, out], we keep [out, in]."""
+    rules = []
+    for theirs, name in (("LayerNorm_0", "norm1"), ("LayerNorm_1", "norm2")):
+        rules.append(Rule(f"params/{official}/{theirs}/scale", f"{ours}.{name}.weight"))
+        rules.append(Rule(f"params/{official}/{theirs}/bias", f"{ours}.{name}.bias"))
+    dense = {qkv: "attn.qkv", proj: "attn.proj", "Mlp_0/Dense_0": "mlp.fc1", "Mlp_0/Dense_1": "mlp.fc2"}
+    for theirs, name in dense.items():
+        rules.append(Rule(f"params/{official}/{theirs}/kernel", f"{ours}.{name}.weight", "transpose"))
+        rules.append(Rule(f"params/{official}/{theirs}/bias", f"{ours}.{name}.bias"))
+    return rules
+
+
+COMMON_RULES = (
+    Rule("params/patch_embed/proj/kernel", "patch_embed.weight", "axes 3 2 0 1"),
+    Rule("params/patch_embed/proj/bias", "patch_embed.bias"),
+    Rule("params/pos_embed", "pos_embed"),
+    *block_rules("encoder_block_{i:02}", "blocks.{i}", "Attention_0/Dense_0", "Attention_0/Dense_1"),
+    Rule("params/encoder_norm/scale", "norm.weight"),
+    Rule("params/encoder_norm/bias", "norm.bias"),
+    Rule("params/decoder_embed/kernel", "decoder.embed.weight", "transpose"),
+    Rule("params/decoder_embed/bias", "decoder.embed.bias"),
+    Rule("params/mask_token", "decoder.mask_token"),
+    Rule("params/decoder_pos_embed", "decoder.pos_embed"),
+    Rule("params/decoder_norm/scale", "decoder.norm.weight"),
+    Rule("params/decoder_norm/bias", "decoder.norm.bias"),
+    Rule("params/decoder_pred/kernel", "decoder.pred.weight", "transpose"),
+    Rule("params/decoder_pred/bias", "decoder.pred.bias"),
+)
+
+
+def official_family(keys: Collection[str]) -> str | None:
+    """The class token tells an MAE, windowed attention in the decoder an MW-MAE."""
+    if "params/cls_token" in keys:
+        return "mae"
+    return "mwmae" if any("decoder_block" in key and "wmha_block" in key for key in keys) else None
+
+
+def infer_config(
+    config_class: type[Config], shapes: Shapes, trainer: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The Config behind an official checkpoint: shapes first, then the trainer's config.json, then what the user set.
+
+    Head counts are not in the weights: the encoder's follows from the architecture's name or the width, the decoder's
+    from the list of windows. Origins that contradict each other, and values that stay unknown, are errors.
+    """
+    facts, weights, file = Facts(), "the tensors' shapes", "the trainer's configuration"
+    model = trainer.get("model", {})
+    arguments = model.get("model_args") or {}
+    width, _, patch_frames, patch_bands = shapes.of("patch_embed.weight", 4)
+    facts.add("class_token", "cls_token" in shapes.shapes, weights)
+    tokens = shapes.of("pos_embed", 3)[1] - facts.values["class_token"]
+    for name, value in {
+        "encoder_width": width,
+        "encoder_depth": shapes.count("blocks."),
+        "mlp_ratio": shapes.of("blocks.0.mlp.fc1.weight", 2)[0] / width,
+        "patch_frames": patch_frames,
+        "patch_bands": patch_bands,
+    }.items():
+        facts.add(name, value, weights)
+    has_decoder = any(name.startswith("decoder.") for name in shapes.shapes)
+    if has_decoder:
+        facts.add("decoder_width", shapes.of("decoder.embed.weight", 2)[0], weights)
+        facts.add("decoder_depth", shapes.count("decoder.blocks."), weights)
+
+    size = ENCODER_SIZES.get(str(model.get("arch", "")).removeprefix("mw").removeprefix("mae_"))
+    if size:
+        for name, value in zip(("encoder_width", "encoder_depth", "encoder_heads"), size, strict=True):
+            facts.add(name, value, file)
+    for pair, theirs in ((("patch_frames", "patch_bands"), "patch_size"), (("frames_per_unit", "n_mels"), "img_size")):
+        if isinstance(arguments.get(theirs), (list, tuple)) and len(arguments[theirs]) == 2:
+            for name, value in zip(pair, arguments[theirs], strict=True):
+                facts.add(name, value, file)
+    fields_there = {"decoder_embed_dim": "decoder_width", "decoder_depth": "decoder_depth", "mask_ratio": "mask_ratio"}
+    for theirs, name in fields_there.items():
+        if theirs in arguments and (has_decoder or theirs == "mask_ratio"):
+            facts.add(name, arguments[theirs], file)
+    if "norm_pix_loss" in (trainer.get("opt") or {}):
+        facts.add("norm_pix_loss", trainer["opt"]["norm_pix_loss"], file)
+    if "shift_windows" in arguments:
+        facts.add("decoder_shift_windows", arguments["shift_windows"], file)
+
+    for name, value in given.items():
+        facts.add(name, value, "--set")
+    if has_decoder:
+        facts.add("decoder_windows", decoder_windows(shapes, arguments, given), weights)
+    by_width = {w: heads for w, _, heads in ENCODER_SIZES.values()}
+    if "encoder_heads" not in facts.values and width in by_width:
+        facts.add("encoder_heads", by_width[width], "the published size of that width")
+    if "encoder_heads" not in facts.values:
+        raise CheckpointError(f"the weights (width {width}) do not tell the encoder's heads. Give --set encoder_heads=N.")
+    config = config_class(**facts.values)
+    if width % config.encoder_heads:
+        heads = config.encoder_heads
+        raise CheckpointError(f"{heads} encoder heads do not divide the width {width}. Correct --set encoder_heads.")
+    if config.tokens != tokens:
+        raise CheckpointError(
+            f"pos_embed has {tokens} tokens, but {config.frames_per_unit} frames x {config.n_mels} bands in patches of "
+            f"{patch_frames} x {patch_bands} are {config.tokens}. Give --set frames_per_unit=N or --set n_mels=N."
+        )
+    return asdict(config)
+
+
+def decoder_windows(shapes: Shapes, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[int, ...]:
+    """Windows of all decoder heads: windowed ones have a bias table, so how many global ones there are must be told."""
+    prefix = "decoder.blocks.0.attn.bias_tables."
+    tables = {head: (shapes.of(f"{prefix}{head}", 2)[0] + 1) // 2 for head in shapes.numbered(prefix)}
+    told = [tuple(value) for value in (given.get("decoder_windows"), arguments.get("decoder_window_sizes")) if value]
+    heads = arguments.get("decoder_num_heads")
+    if not told and not heads:
+        example = ",".join(str(tables.get(head, 0)) for head in range(max(tables, default=5) + 3))
+        raise CheckpointError(
+            "the weights do not tell how many decoder heads there are. Give --config, or the windows of all heads "
+            f"(0 for a global one), for instance --set decoder_windows={example}."
+        )
+    width = shapes.of("decoder.embed.weight", 2)[0]
+    if heads and (not isinstance(heads, int) or not 0 < heads <= width or width % heads):
+        raise CheckpointError(f"decoder_num_heads={heads!r} does not divide the width {width}. Correct --config.")
+    windows = told[0] if told else tuple(tables.get(head, 0) for head in range(heads or 0))
+    against = None
+    if any(other != windows for other in told) or (heads and heads != len(windows)):
+        against = "the trainer's configuration"
+    elif {head: window for head, window in enumerate(windows) if window} != tables:
+        against = f"the bias tables {[tables.get(head, 0) for head in range(max(tables, default=-1) + 1)]}"
+    if against:
+        raise CheckpointError(f"decoder windows {list(windows)} do not go with {against}. Correct --config or --set.")
+    return windows
+
+
+OFFICIAL = Official(
+    format="flax",
+    rules=(
+        *COMMON_RULES,
+        *block_rules("decoder_block_{i:02}", "decoder.blocks.{i}", "wmha_block/qkv", "wmha_block/proj"),
+        Rule(
+            "params/decoder_block_{i:02}/wmha_block/attn_heads_{h}/relative_position_bias_table",
+            "decoder.blocks.{i}.attn.bias_tables.{h}",
+        ),
+    ),
+    recognise=official_family,
+    infer=partial(infer_config, Config),
+)
 
 
 def load_model(model_file_path: str = "", **options: Any) -> HearModel:

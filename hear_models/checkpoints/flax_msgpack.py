@@ -1,7 +1,8 @@
 """Flax checkpoints (one MessagePack map) read as data: no JAX, no Flax, nothing executed, every size bounded.
 
-The format is that of flax.serialization 0.7: maps with str keys, arrays as extension type 1 whose payload is another MessagePack
-object (shape, dtype name, bytes), arrays above 1 GiB cut into numbered chunks. A file that is broken or hostile ends in one CheckpointError.
+The format is that of flax.serialization 0.7: maps with str keys, arrays as extension type 1 whose payload is another
+MessagePack object (shape, dtype name, bytes), arrays above 1 GiB cut into numbered chunks. A file that is broken or
+hostile ends in one CheckpointError.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One leaf: `value` is an array, a NumPy scalar, a Python number, str, bool, None or {}; `dtype` is the name in the file."""
+    """One leaf: `value` is an array, a NumPy or Python scalar, str, None or {}; `dtype` is the name in the file."""
 
     value: Any
     dtype: str
@@ -58,7 +59,7 @@ class FlaxFile:
 
 
 def read_flax(path: str | os.PathLike[str], only: Collection[str] | None = None) -> FlaxFile:
-    """Read a Flax checkpoint file; top-level keys outside `only` are passed over without being built (the optimiser's moments).
+    """Read a Flax checkpoint file; top-level keys outside `only` are passed over unbuilt (the optimiser's moments).
 
     Arrays are views of the bytes read; bfloat16 becomes float32, exactly. Raises CheckpointError for everything that
     is not a whole, consistent Flax checkpoint.
@@ -80,13 +81,19 @@ def read_flax(path: str | os.PathLike[str], only: Collection[str] | None = None)
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> tuple[Path, Path | None]:
-    """(checkpoint file, trainer's config.json or None) for a file or a training folder (newest `checkpoint_<n>` by number)."""
+    """(file, trainer's config.json or None) for a checkpoint or a training folder (the newest `checkpoint_<n>`)."""
     path = Path(path)
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist. Name a checkpoint file or the folder that holds checkpoint_<step>.")
+        raise CheckpointError(
+            f"{path} does not exist. Name a checkpoint file or the folder that holds checkpoint_<step>."
+        )
     if path.is_dir():
         _refuse_orbax(path)
-        numbered = [(int(match[1]), entry) for entry in path.iterdir() if (match := re.fullmatch(r"checkpoint_(\d+)", entry.name))]
+        numbered = [
+            (int(match[1]), entry)
+            for entry in path.iterdir()
+            if (match := re.fullmatch(r"checkpoint_(\d+)", entry.name))
+        ]
         if not numbered:
             raise CheckpointError(f"{path} holds no file named checkpoint_<step>. Name the checkpoint file itself.")
         path = max(numbered)[1]
@@ -100,7 +107,7 @@ def _refuse_orbax(folder: Path) -> None:
     marks = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "commit_success.txt", "checkpoint")
     if re.fullmatch(r"checkpoint_\d+", folder.name) or any((folder / mark).exists() for mark in marks):
         raise CheckpointError(
-            f"{folder} is a folder, so it was written by Orbax; only Flax's single-file checkpoints (MessagePack) can be read. "
+            f"{folder} is a folder, written by Orbax; only single-file checkpoints (MessagePack) can be read. "
             "Save it again with flax.training.checkpoints and orbax switched off."
         )
 
@@ -143,7 +150,9 @@ class _HashingReader:
         return data
 
 
-def _read_top_level(source: _HashingReader, file_bytes: int, only: Collection[str] | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _read_top_level(
+    source: _HashingReader, file_bytes: int, only: Collection[str] | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     count = 0
 
     def checked_map(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
@@ -185,7 +194,9 @@ def _read_top_level(source: _HashingReader, file_bytes: int, only: Collection[st
     except msgpack.OutOfData as error:
         raise CheckpointError("it ends too early; the download or the copy is incomplete. Fetch it again.") from error
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException) as error:
-        raise CheckpointError(f"its MessagePack is damaged or not Flax's ({str(error) or type(error).__name__}). Fetch it again.") from error
+        raise CheckpointError(
+            f"its MessagePack is damaged or not Flax's ({str(error) or type(error).__name__}). Fetch it again."
+        ) from error
     if unpacker.tell() != source.n_bytes or source.read(1):
         raise CheckpointError(f"bytes follow after its end at byte {unpacker.tell()}. Fetch it again.")
     return tree, tuple(sorted(seen))
@@ -216,11 +227,17 @@ def _extension(path: str, code: int, payload: bytes) -> Entry:
     if code not in (ARRAY, COMPLEX_PAIR, NUMPY_SCALAR):
         raise CheckpointError(f"{path} has the unknown extension code {code}; known are 1 (array), 2 and 3 (scalars).")
     try:
-        fields = msgpack.unpackb(payload, raw=False, max_array_len=MAX_RANK, max_map_len=0, max_str_len=32, max_ext_len=0)
+        fields = msgpack.unpackb(
+            payload, raw=False, max_array_len=MAX_RANK, max_map_len=0, max_str_len=32, max_ext_len=0
+        )
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException) as error:
-        raise CheckpointError(f"{path}: the array's bytes are damaged ({str(error) or type(error).__name__}).") from error
+        raise CheckpointError(
+            f"{path}: the array's bytes are damaged ({str(error) or type(error).__name__})."
+        ) from error
     if code == COMPLEX_PAIR:
-        if not (isinstance(fields, list) and len(fields) == 2 and all(isinstance(part, (int, float)) for part in fields)):
+        if not (
+            isinstance(fields, list) and len(fields) == 2 and all(isinstance(part, (int, float)) for part in fields)
+        ):
             raise CheckpointError(f"{path} is marked as a complex number but is no pair of numbers.")
         return Entry(complex(*map(float, fields)), "complex")
     if not (isinstance(fields, list) and len(fields) == 3):
@@ -243,17 +260,17 @@ def _array(path: str, shape: Any, dtype: Any, data: Any) -> tuple[np.ndarray, st
     expected = math.prod(dimensions) * stored.itemsize
     if expected != len(data):
         raise CheckpointError(f"{path}: shape {list(dimensions)} of {dtype} needs {expected} bytes, found {len(data)}.")
-    if dtype == "bool":  # any byte but 0 counts as true; a bool view of other bytes would be undefined
-        flat = np.frombuffer(data, "u1") != 0
-    else:
-        flat = np.frombuffer(data, stored)
+    # of a bool any byte but 0 counts as true: a bool view of other bytes would be undefined
+    flat = np.frombuffer(data, "u1") != 0 if dtype == "bool" else np.frombuffer(data, stored)
     if dtype == BFLOAT16:  # the upper half of a float32
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
     return _reshape(path, flat, dimensions), dtype
 
 
 def _dimensions(path: str, shape: Any) -> tuple[int, ...]:
-    right = isinstance(shape, list) and all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 40 for size in shape)
+    right = isinstance(shape, list) and all(
+        isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 40 for size in shape
+    )
     if not right or len(shape) > MAX_RANK:
         raise CheckpointError(f"{path} has the impossible shape {shape!r:.80}.")
     return tuple(shape)
@@ -278,7 +295,9 @@ def _chunked_array(path: str, value: dict[str, Any]) -> Entry:
         raise CheckpointError(f"{path}: the chunks have different dtypes.")
     n_values = sum(len(chunk.value) for chunk in chunks)
     if n_values != math.prod(shape):
-        raise CheckpointError(f"{path}: shape {list(shape)} needs {math.prod(shape)} values, the chunks hold {n_values}.")
+        raise CheckpointError(
+            f"{path}: shape {list(shape)} needs {math.prod(shape)} values, the chunks hold {n_values}."
+        )
     return Entry(_reshape(path, np.concatenate([chunk.value for chunk in chunks]), shape), chunks[0].dtype)
 
 

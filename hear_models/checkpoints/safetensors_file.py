@@ -1,8 +1,8 @@
 """Our checkpoint file: safetensors whose header says what the network is, and whose digest is verified at every load.
 
-The header's metadata has one entry, "hear_models": canonical JSON with the fields of `Header`. Its `digest` is a sha256 over the
-rest of that JSON and over name, dtype, shape and bytes of every tensor in the order of their names. safetensors itself checks sizes
-but loads a flipped bit silently; the digest does not.
+The header's metadata has one entry, "hear_models": canonical JSON with the fields of `Header`. Its `digest` is a sha256
+over the rest of that JSON and over name, dtype, shape and bytes of every tensor in the order of their names. The format
+itself checks sizes but loads a flipped bit silently; the digest does not.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint: header, tensors (float32, by the family's state_dict names), and the sha256 of the file."""
+    """A verified checkpoint: header, tensors (float32, by the family's state_dict names), and the file's sha256."""
 
     header: Header
     tensors: dict[str, Tensor]
@@ -117,14 +117,18 @@ def write_checkpoint(
     present = {part_of(name) for name in tensors}
     kept = tuple(sorted(present if parts is None else set(parts), key=("encoder", "decoder").index))
     if missing := set(kept) - present:
-        raise CheckpointError(f"there is no tensor of the part {sorted(missing)[0]!r} to write. Give its tensors or leave it out.")
+        raise CheckpointError(
+            f"there is no tensor of the part {sorted(missing)[0]!r} to write. Give its tensors or leave it out."
+        )
     stored: dict[str, Tensor] = {}
     for name in sorted(tensors):
         if part_of(name) not in kept:
             continue
         value = tensors[name].detach().cpu().to(getattr(torch, dtype)).contiguous().clone()
         if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{name} holds NaN, infinity or a value beyond {dtype}. Nothing was written; check the training.")
+            raise CheckpointError(
+                f"{name} holds NaN, infinity or a value beyond {dtype}. Nothing was written; check the training."
+            )
         stored[name] = value
     header = Header(family, dict(config), kept, trained, None if source is None else dict(source), dict(notes or {}))
     pieces = ((name, STORED[dtype], list(value.shape), _bytes_of(value)) for name, value in stored.items())
@@ -132,7 +136,9 @@ def write_checkpoint(
     return write_atomically(path, safetensors.torch.save(stored, metadata={KEY: _canonical(metadata)}))
 
 
-def read_checkpoint(path: str | os.PathLike[str], parts: Collection[str] = ("encoder",), sha256: str | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: str | os.PathLike[str], parts: Collection[str] = ("encoder",), sha256: str | None = None
+) -> Checkpoint:
     """Read and verify a checkpoint: every byte of the file is covered by its digest.
 
     Args:
@@ -141,7 +147,8 @@ def read_checkpoint(path: str | os.PathLike[str], parts: Collection[str] = ("enc
         sha256: of the whole file, from a manifest; None: not known.
 
     Raises:
-        CheckpointError: not a safetensors file, without our header, altered or incomplete, another sha256, or without a part.
+        CheckpointError: not a safetensors file, without our header, altered or incomplete, another sha256, or a part is
+            not there.
     """
     import torch
 
@@ -159,16 +166,26 @@ def read_checkpoint(path: str | os.PathLike[str], parts: Collection[str] = ("enc
         raise CheckpointError(f"{path} is damaged ({error}). Replace it by an intact copy.") from error
     pieces = ((name, entry["dtype"], list(entry["shape"]), entry["data"]) for name, entry in sorted(stored.items()))
     if _digest(asdict(header), pieces) != digest:
-        raise CheckpointError(f"{path} was altered or damaged: its content does not match its digest. Replace it by an intact copy.")
+        raise CheckpointError(
+            f"{path} was altered or damaged: its content does not match its digest. Replace it by an intact copy."
+        )
     if missing := [part for part in parts if part not in header.parts]:
-        raise CheckpointError(f"{path} holds no {missing[0]}, only: {', '.join(header.parts)}. Take the file with that part.")
+        raise CheckpointError(
+            f"{path} holds no {missing[0]}, only: {', '.join(header.parts)}. Take the file with that part."
+        )
     dtypes = {code: getattr(torch, name) for name, code in STORED.items()}
     tensors: dict[str, Tensor] = {}
     for name, entry in stored.items():
         if entry["dtype"] not in dtypes:
-            raise CheckpointError(f"{path}: {name} is stored as {entry['dtype']}, which no model here uses. Convert it again.")
+            raise CheckpointError(
+                f"{path}: {name} is stored as {entry['dtype']}, which no model here uses. Convert it again."
+            )
         if part_of(name) in parts:
-            flat = torch.frombuffer(bytearray(entry["data"]), dtype=dtypes[entry["dtype"]]) if entry["data"] else torch.empty(0)
+            flat = (
+                torch.frombuffer(bytearray(entry["data"]), dtype=dtypes[entry["dtype"]])
+                if entry["data"]
+                else torch.empty(0)
+            )
             tensors[name] = flat.reshape(entry["shape"]).float()
     return Checkpoint(header, tensors, str(path), found, len(data))
 
@@ -197,15 +214,22 @@ def _parse_header(path: str | os.PathLike[str], data: bytes) -> tuple[Header, st
         digest = content.pop("digest")
         if content["format"] != FORMAT:
             raise CheckpointError(
-                f"{path} has format version {content['format']!r}; this version of hear-models reads {FORMAT}. Update hear-models."
+                f"{path} has format version {content['format']!r}; this version of hear-models reads {FORMAT}. "
+                "Update hear-models."
             )
         if set(content) != {f.name for f in fields(Header)}:
             raise ValueError("fields")
-        if not (isinstance(content["family"], str) and isinstance(content["config"], dict) and isinstance(content["parts"], list)):
+        if not (
+            isinstance(content["family"], str)
+            and isinstance(content["config"], dict)
+            and isinstance(content["parts"], list)
+        ):
             raise ValueError("types")
         return Header(**{**content, "parts": tuple(content["parts"])}), digest
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} has a damaged description in its header. Replace it by an intact copy.") from error
+        raise CheckpointError(
+            f"{path} has a damaged description in its header. Replace it by an intact copy."
+        ) from error
 
 
 def _canonical(content: Any) -> str:
@@ -224,4 +248,4 @@ def _digest(header: Mapping[str, Any], pieces: Iterable[tuple[str, str, list[int
 def _bytes_of(value: Tensor) -> Any:
     import torch
 
-    return memoryview(value.reshape(-1).view(torch.uint8).numpy()).cast("B") if value.numel() else b""
+    return value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b""

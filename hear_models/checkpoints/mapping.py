@@ -1,0 +1,216 @@
+"""From the tensors of an official checkpoint to ours: rules as data, applied strictly, each tensor reported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hear_models.errors import CheckpointError
+
+Shape = tuple[int, ...]
+
+# layout operations; the names stand in the report
+OPERATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as is": lambda array: array,
+    "transpose": lambda array: array.T,  # a dense kernel [in, out] → a Linear weight [out, in]
+    "axes 3 2 0 1": lambda array: array.transpose(
+        3, 2, 0, 1
+    ),  # a kernel [height, width, in, out] → [out, in, height, width]
+}
+RANK = {"transpose": 2, "axes 3 2 0 1": 4}
+
+
+@dataclass(frozen=True)
+class SourceArray:
+    """A tensor as a reader found it: values, and the name of the dtype in the file."""
+
+    values: np.ndarray
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`official` → `name`. `{i}` and `{h}` stand for a number, `{i:02}` for one with leading zeros; ours have none."""
+
+    official: str
+    name: str
+    operation: str = "as is"
+
+
+class Shapes:
+    """Shapes of the renamed tensors; what is missing or of another rank is an error that gives the official key."""
+
+    def __init__(self, shapes: Mapping[str, Shape], rules: Sequence[Rule]) -> None:
+        self.shapes = dict(shapes)
+        self.rules = rules
+
+    def of(self, name: str, rank: int) -> Shape:
+        """The shape of a tensor that must be there."""
+        if name not in self.shapes:
+            raise CheckpointError(
+                f"missing in the official file: {official_key(name, self.rules)} ({name}). Fetch the whole checkpoint."
+            )
+        shape = self.shapes[name]
+        if len(shape) != rank:
+            raise CheckpointError(
+                f"{official_key(name, self.rules)} ({name}) is {list(shape)}; {rank} dimensions were expected."
+            )
+        return shape
+
+    def numbered(self, prefix: str) -> list[int]:
+        """The numbers n of all names `prefix`n or `prefix`n.more, rising."""
+        pattern = re.compile(re.escape(prefix) + r"(\d+)(?:\.|$)")
+        return sorted({int(match[1]) for name in self.shapes if (match := pattern.match(name))})
+
+    def count(self, prefix: str) -> int:
+        """How many blocks there are; a gap in their numbers is an error."""
+        numbers = self.numbered(prefix)
+        if numbers != list(range(len(numbers))):
+            gap = next(n for n in range(len(numbers)) if n not in numbers)
+            raise CheckpointError(
+                f"{prefix}{gap} is missing: the file's numbers are {numbers[:20]}. Fetch the whole checkpoint."
+            )
+        return len(numbers)
+
+
+class Facts:
+    """Fields of a Config with where each was found; a second origin that says otherwise is an error naming both."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+
+    def add(self, name: str, value: Any, origin: str) -> None:
+        """Record a field, or check it against what is known."""
+        if name in self.values and self.values[name] != value:
+            raise CheckpointError(
+                f"{name} is {self.values[name]} by {self.origins[name]}, but {value} by {origin}. "
+                "Correct --config or --set."
+            )
+        if name not in self.values:
+            self.values[name], self.origins[name] = value, origin
+
+
+@dataclass(frozen=True)
+class Official:
+    """How a family's published checkpoints are read; declared as `OFFICIAL` in the family's module.
+
+    Attributes:
+        format: the key of a reader in `checkpoints.convert.READERS`.
+        rules: every tensor of the official file must match one.
+        recognise: official keys → the name of the family that they belong to, None if they do not tell.
+        infer: (shapes by our names, trainer's configuration or {}, fields set by the user) → the fields of the Config.
+    """
+
+    format: str
+    rules: Sequence[Rule]
+    recognise: Callable[[Collection[str]], str | None]
+    infer: Callable[[Shapes, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report."""
+
+    official: str
+    name: str
+    shape: Shape  # ours, after the operation
+    dtype: str  # as stored in the official file
+    operation: str
+
+
+def apply_rules(arrays: Mapping[str, SourceArray], rules: Sequence[Rule]) -> tuple[dict[str, np.ndarray], list[Row]]:
+    """Rename and lay out every array as float32; report rows in the order of our names.
+
+    Raises CheckpointError for keys that no rule knows, two keys with one target, a rank that does not suit the
+    operation, arrays that are empty or not floating point, and NaN or infinity.
+    """
+    compiled = [(_pattern(rule.official), rule) for rule in rules]
+    tensors: dict[str, np.ndarray] = {}
+    rows: list[Row] = []
+    unknown: list[str] = []
+    for key, array in arrays.items():
+        match, rule = next(((m, rule) for pattern, rule in compiled if (m := pattern.fullmatch(key))), (None, None))
+        if match is None or rule is None:
+            unknown.append(key)
+            continue
+        name = rule.name.format(**{variable: int(number) for variable, number in match.groupdict().items()})
+        if name in tensors:
+            raise CheckpointError(
+                f"{key}: a second tensor for {name}. The file is not one that the official code writes."
+            )
+        if not np.issubdtype(array.values.dtype, np.floating):
+            raise CheckpointError(
+                f"{key} holds {array.dtype}, not floating-point weights. The file is not an official one."
+            )
+        if array.values.size == 0:
+            raise CheckpointError(
+                f"{key} is empty: {list(array.values.shape)}. The file is not one that the official code writes."
+            )
+        rank = RANK.get(rule.operation)
+        if rank is not None and array.values.ndim != rank:
+            raise CheckpointError(f"{key} has the shape {list(array.values.shape)}; {rank} dimensions were expected.")
+        value = np.ascontiguousarray(OPERATIONS[rule.operation](array.values)).astype(np.float32, copy=False)
+        if not np.isfinite(value).all():
+            raise CheckpointError(
+                f"{key} holds NaN or infinity. The training that wrote it had failed, or the file is damaged."
+            )
+        tensors[name] = value.reshape(array.values.shape) if rank is None else value
+        rows.append(
+            Row(key, name, value.shape if rank is not None else array.values.shape, array.dtype, rule.operation)
+        )
+    if unknown:
+        raise CheckpointError(f"unknown in the official file: {listing(unknown)}. Is it a checkpoint of this family?")
+    return tensors, sorted(rows, key=lambda row: natural(row.name))
+
+
+def check_shapes(rows: Sequence[Row], expected: Mapping[str, Shape], rules: Sequence[Rule]) -> None:
+    """The tensors found must be those of the network, by name and shape; errors give the official keys."""
+    found = {row.name: row for row in rows}
+    if missing := [name for name in expected if name not in found]:
+        keys = [f"{official_key(name, rules)} ({name})" for name in missing]
+        raise CheckpointError(f"missing in the official file: {listing(keys)}. Fetch the whole checkpoint.")
+    if extra := [f"{row.official} ({row.name})" for row in rows if row.name not in expected]:
+        raise CheckpointError(f"the configuration has no place for {listing(extra)}. Check the configuration.")
+    wrong = [
+        f"{row.official} ({row.name}) is {list(row.shape)}, expected {list(expected[row.name])}"
+        for row in rows
+        if tuple(row.shape) != tuple(expected[row.name])
+    ]
+    if wrong:
+        raise CheckpointError(f"wrong shape: {listing(wrong, separator='; ')}. Check the file and the configuration.")
+
+
+def listing(items: Sequence[str], limit: int = 5, separator: str = ", ") -> str:
+    """The first few items and how many more there are."""
+    return separator.join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts block 10 after block 9."""
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", name)]
+
+
+def _pattern(official: str) -> re.Pattern[str]:
+    """The rule's key as a regular expression; `{i:02}` wants two digits or more, `{i}` no leading zero."""
+    pieces = re.split(r"(\{\w\}|\{\w:02\})", official)
+    number = {True: r"(?P<{0}>[0-9]{{2,6}})", False: r"(?P<{0}>0|[1-9][0-9]{{0,5}})"}
+    return re.compile(
+        "".join(
+            number[piece.endswith(":02}")].format(piece[1]) if piece[:1] == "{" else re.escape(piece)
+            for piece in pieces
+        )
+    )
+
+
+def official_key(name: str, rules: Sequence[Rule]) -> str:
+    """The key in the official file that becomes our `name`."""
+    for rule in rules:
+        match = _pattern(rule.name).fullmatch(name)
+        if match:
+            return rule.official.format(**{variable: int(number) for variable, number in match.groupdict().items()})
+    return "no official key"

@@ -1,0 +1,23 @@
+"""Where the package's own data lie: in an installed wheel under hear_models/_data, in a checkout at its top level."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from hear_models.errors import HearModelsError
+
+
+def resource(name: str) -> Path:
+    """The file or folder `name`, for instance "weights" or "benchmarks/published".
+
+    Raises HearModelsError naming both places if it is in neither: the installation is incomplete.
+    """
+    package = Path(str(files("hear_models")))  # pip unpacks wheels, so this is a folder
+    places = (package / "_data" / name, package.parent / name)
+    for place in places:
+        if place.exists():
+            return place
+    raise HearModelsError(
+        f"the package's data {name!r} are in none of: {', '.join(map(str, places))}. Install hear-models again."
+    )
