@@ -18,8 +18,8 @@ DIGIT_WORDS = frozenset(
     listed(
         """
     zero one two three four five six seven eight nine oh nought won wun wan uan to too tu tue tou toa tuo for fore faw
-    fo foa fou foo ate et ait sicks siks sics sik sikes sick nein nain nayn noin nien nin fife fiv fyve tree thri free sevn
-    seben sevun sevan ziro zeero siro zee
+    fo foa fou foo ate et ait sicks siks sics sik sikes sick nein nain nayn noin nien nin fife fiv fyve tree thri free
+    sevn seben sevun sevan ziro zeero siro zee
     """
     )
 )
