@@ -1,8 +1,8 @@
 """The one build step that pyproject.toml cannot express: data from the top of the repository goes into the package.
 
-`weights/` and `benchmarks/published/` are rooms of their own in the repository, where people look for them, and
-become `hear_models/_data/weights` and `hear_models/_data/published` in the wheel, which contains `hear_models` only.
-`hear_models/resources.py` finds them in either place.
+`weights/` and `benchmarks/published/` are rooms of their own in the repository, where people look for them. The wheel
+contains `hear_models` only, so there they lie under the same names in `hear_models/_data/`; `hear_models/resources.py`
+finds them in either place.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
-DATA = {"weights": ROOT / "weights", "published": ROOT / "benchmarks" / "published"}  # name under _data → where it is
+DATA = ("weights", "benchmarks/published")
 
 
 class BuildWithData(build_py):
@@ -24,10 +24,10 @@ class BuildWithData(build_py):
         """Where each file goes in the built package → where it comes from."""
         package = Path(self.build_lib) / "hear_models" / "_data"
         return {
-            package / name / source.relative_to(folder): source
-            for name, folder in DATA.items()
-            for source in sorted(folder.rglob("*"))
-            if source.is_file() and not any(part.startswith(".") for part in source.relative_to(folder).parts)
+            package / source.relative_to(ROOT): source
+            for name in DATA
+            for source in sorted((ROOT / name).rglob("*"))
+            if source.is_file() and not source.name.startswith(".")
         }
 
     def run(self) -> None:

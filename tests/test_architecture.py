@@ -49,16 +49,15 @@ def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
 
 
-def rooms_imported(source: str, package: str) -> list[tuple[int, str]]:
-    """(line, room) of every import from hear_models; `__version__` is the only thing the front door hands down."""
-    found = []
-    for line, name in imports(ast.parse(source), package):
-        parts = name.split(".")
-        if parts[0] == "hear_models":
-            room = parts[1] if len(parts) > 1 else "the front door"
-            if room != "__version__":
-                found.append((line, room))
-    return found
+def rooms_used(source: str, package: str) -> list[tuple[int, str]]:
+    """(line, room) of every import from hear_models and every `hear_models.ROOM`; dunders are nobody's."""
+    tree = ast.parse(source)
+    dotted = [(line, name.split(".")) for line, name in imports(tree, package)]
+    found = [(line, parts[1]) for line, parts in dotted if parts[0] == "hear_models" and len(parts) > 1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "hear_models":
+            found.append((node.lineno, node.attr))
+    return [(line, room) for line, room in found if not room.startswith("__")]
 
 
 def complaints(path: Path) -> list[str]:
@@ -66,7 +65,7 @@ def complaints(path: Path) -> list[str]:
     own = FLOOR_OF[room_of(path)]
     return [
         f"{path.relative_to(PACKAGE)}:{line} (floor {own}) imports {room} (floor {FLOOR_OF.get(room, 'unknown')})"
-        for line, room in rooms_imported(path.read_text(encoding="utf-8"), package)
+        for line, room in rooms_used(path.read_text(encoding="utf-8"), package)
         if FLOOR_OF.get(room, 99) > own
     ]
 
@@ -88,13 +87,15 @@ def test_the_reader_of_imports_sees_every_form():
     source = (
         "import hear_models.zoo\nfrom hear_models import mwmae\nfrom hear_models.cli.main import main\n"
         "def f():\n    from ..validation import checks\n    from . import model\nfrom hear_models import __version__\n"
+        "import hear_models\nprint(hear_models.__version__, hear_models.embed)\n"
     )
-    assert [room for _, room in sorted(rooms_imported(source, "hear_models.pipeline"))] == [
+    assert [room for _, room in sorted(rooms_used(source, "hear_models.pipeline"))] == [
         "zoo",
         "mwmae",
         "cli",
         "validation",
         "pipeline",
+        "embed",
     ]
 
 
