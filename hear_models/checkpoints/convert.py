@@ -193,6 +193,6 @@ def _read_trainer_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def as_json(conversion: Conversion) -> dict[str, Any]:
-    """The conversion as plain data."""
+def as_plain_data(conversion: Conversion) -> dict[str, Any]:
+    """The conversion as what JSON can hold."""
     return asdict(conversion)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -49,6 +49,17 @@ def _as_type_of(default: Any, name: str, value: Any) -> Any:
     if isinstance(value, type(default)):
         return value
     raise UsageError(f"{name}={value!r} has the wrong type. Write for instance {name}={default}.")
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Several FIELD=VALUE; a field that is set twice is an error."""
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, value = parse_setting(text)
+        if name in settings:
+            raise UsageError(f"--set {name} is given twice. Give it once.")
+        settings[name] = value
+    return settings
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

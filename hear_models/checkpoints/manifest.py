@@ -46,6 +46,7 @@ class Original:
     sha256: str = "not verified"
     folder: str | None = None  # inside the address
     expects: str | None = None  # what is known of it without having opened it
+    older: str | None = None  # an earlier release of the same model
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,37 @@ def read_checkpoint(
     """
     import torch
 
+    header, stored, found, n_bytes = _verified(path, sha256)
+    if missing := [part for part in parts if part not in header.parts]:
+        raise CheckpointError(
+            f"{path} holds no {missing[0]}, only: {', '.join(header.parts)}. Take the file with that part."
+        )
+    dtypes = {code: getattr(torch, name) for name, code in STORED.items()}
+    tensors: dict[str, Tensor] = {}
+    for name, entry in stored.items():
+        if entry["dtype"] not in dtypes:
+            raise CheckpointError(
+                f"{path}: {name} is stored as {entry['dtype']}, which no model here uses. Convert it again."
+            )
+        if part_of(name) in parts:
+            data, dtype = entry["data"], dtypes[entry["dtype"]]
+            flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0)
+            tensors[name] = flat.reshape(entry["shape"]).float()
+    return Checkpoint(header, tensors, str(path), found, n_bytes)
+
+
+def verify(path: str | os.PathLike[str]) -> tuple[Header, dict[str, tuple[str, tuple[int, ...]]], str]:
+    """Check every byte of a checkpoint, without torch: (header, {name: (dtype, shape)}, sha256 of the file)."""
+    header, stored, found, _ = _verified(path, None)
+    return header, {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in stored.items()}, found
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """What a checkpoint says about itself, without torch and without verifying the tensors."""
+    return _parse_header(path, read_bytes(path))[0]
+
+
+def _verified(path: str | os.PathLike[str], sha256: str | None) -> tuple[Header, dict[str, Any], str, int]:
     data = read_bytes(path)
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256:
@@ -169,30 +200,7 @@ def read_checkpoint(
         raise CheckpointError(
             f"{path} was altered or damaged: its content does not match its digest. Replace it by an intact copy."
         )
-    if missing := [part for part in parts if part not in header.parts]:
-        raise CheckpointError(
-            f"{path} holds no {missing[0]}, only: {', '.join(header.parts)}. Take the file with that part."
-        )
-    dtypes = {code: getattr(torch, name) for name, code in STORED.items()}
-    tensors: dict[str, Tensor] = {}
-    for name, entry in stored.items():
-        if entry["dtype"] not in dtypes:
-            raise CheckpointError(
-                f"{path}: {name} is stored as {entry['dtype']}, which no model here uses. Convert it again."
-            )
-        if part_of(name) in parts:
-            flat = (
-                torch.frombuffer(bytearray(entry["data"]), dtype=dtypes[entry["dtype"]])
-                if entry["data"]
-                else torch.empty(0)
-            )
-            tensors[name] = flat.reshape(entry["shape"]).float()
-    return Checkpoint(header, tensors, str(path), found, len(data))
-
-
-def read_header(path: str | os.PathLike[str]) -> Header:
-    """What a checkpoint says about itself, without torch and without verifying the tensors."""
-    return _parse_header(path, read_bytes(path))[0]
+    return header, stored, found, len(data)
 
 
 def _parse_header(path: str | os.PathLike[str], data: bytes) -> tuple[Header, str]:

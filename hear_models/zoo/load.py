@@ -110,9 +110,9 @@ def _resolve_entry(entry: ModelEntry) -> Resolved:
         original = manifest.original
         where = f" from {original.address}" if original else ""
         raise CheckpointError(
-            f"no converted weights of {entry.name} are published yet (licence of the official ones: {manifest.licence}"
-            f"). Fetch the original{where}, run `hear-models convert {entry.family} INPUT {entry.name}.safetensors` and "
-            f"load that file; `hear-models info {entry.name}` tells more."
+            f"no converted weights of {entry.name} are published yet; the licence of the official ones is: "
+            f"{manifest.licence}. Fetch the original{where}, run `hear-models convert {entry.family} INPUT "
+            f"{entry.name}.safetensors` and load that file; `hear-models info {entry.name}` tells more."
         )
     sha256 = manifest.file.sha256 if manifest.file and manifest.path else None
     if manifest.path and sha256 is None:

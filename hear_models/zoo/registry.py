@@ -33,10 +33,13 @@ class ModelEntry:
 
 
 def list_models() -> list[ModelEntry]:
-    """Every model of the registry: the defaults first, then those with weights, then configurations; by name within."""
+    """Every model of the registry: the defaults first, then those with weights, then configurations."""
     entries = [_entry(manifest) for manifest in read_manifests().values()]
     order = ("bundled", "parameterless", "unpublished", "untrained")
-    return sorted(entries, key=lambda entry: (not entry.default, order.index(entry.status), entry.family))
+    own = DEFAULT_FAMILY
+    return sorted(
+        entries, key=lambda e: (not e.default, e.default and e.family != own, order.index(e.status), e.family)
+    )
 
 
 def find_entry(name: str) -> ModelEntry:

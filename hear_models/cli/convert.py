@@ -1,0 +1,79 @@
+"""`hear-models convert`: an official checkpoint becomes a file that every command takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hear_models.checkpoints.convert import Conversion
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("family", metavar="FAMILY")
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUTPUT.safetensors", type=click.Path(path_type=Path))
+@click.option("--config", type=click.Path(path_type=Path), help="The trainer's config.json [default: beside INPUT].")
+@click.option(
+    "--set", "settings", metavar="FIELD=VALUE", multiple=True, help="A field of the configuration; repeatable."
+)
+@click.option("--report", is_flag=True, help="Print a line for every tensor.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Storage."
+)
+@click.option("--force", is_flag=True, help="Overwrite OUTPUT.")
+def command(
+    family: str,
+    source: Path,
+    output: Path,
+    config: Path | None,
+    settings: tuple[str, ...],
+    report: bool,
+    as_json: bool,
+    dtype: str,
+    force: bool,
+) -> None:
+    """Convert an official checkpoint of FAMILY (mwmae or mae) to safetensors.
+
+    INPUT is the file checkpoint_<step>, or the training folder that holds such
+    files (the newest is taken). Geometry is read from the tensors; head counts
+    come from config.json, from published sizes, or from --set, for instance
+    --set encoder_heads=12 --set decoder_windows=2,5,10,25,50,125,0,0
+
+    Every tensor must be known, present and of the right shape; the result keeps
+    the decoder. Nothing in INPUT is executed. The weights keep their licence.
+    """
+    from hear_models.checkpoints.convert import as_plain_data, convert
+    from hear_models.checkpoints.fields import parse_settings
+
+    done = convert(family, source, output, config=config, overrides=parse_settings(settings), force=force, dtype=dtype)
+    if as_json:
+        click.echo(json.dumps(as_plain_data(done), indent=1))
+        return
+    if report:
+        _print_report(done)
+    click.echo(f"{done.output}: {done.family}, {done.parameters:,} parameters, {' and '.join(done.parts)}")
+    click.echo(f"from {done.source['file']}, sha256 {done.source['sha256']}")
+    if done.config_file:
+        click.echo(f"with {done.config_file}")
+    click.echo(f"load it: hear_models.load_model({done.output!r})")
+
+
+def _print_report(done: Conversion) -> None:
+    """A table of 80 columns would cut the keys, so: the official key, then what became of it, indented."""
+    for row in done.rows:
+        click.echo(row.official)
+        shape = "x".join(map(str, row.shape)) or "scalar"
+        click.echo(f"  {row.name}  [{shape}]  {row.dtype}, {row.operation}")
+    if done.ignored:
+        click.echo(f"not needed: {', '.join(done.ignored)}")
+    for name, value in done.config.items():
+        click.echo(f"{name} = {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)

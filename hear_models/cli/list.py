@@ -1,0 +1,52 @@
+"""`hear-models list`: the table of models."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+WHAT = {
+    "bundled": "weights that come with the package",
+    "parameterless": "nothing to learn, nothing to load",
+    "unpublished": "official weights exist; fetch and convert them (`hear-models info NAME`)",
+    "untrained": "a configuration; loading it gives a random network and a warning",
+}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list instead of a table.")
+def command(as_json: bool) -> None:
+    """List the models: name, dimensions, and whether there are weights.
+
+    A name is what `hear_models.load_model`, `hear-models embed --model` and
+    `hear-models info` take. A star marks the default of its family.
+    """
+    from dataclasses import asdict
+
+    from hear_models.zoo import list_models
+
+    entries = list_models()
+    if as_json:
+        rows = [asdict(entry) for entry in entries]
+        for row in rows:
+            del row["manifest"]  # `info` tells it
+        click.echo(json.dumps(rows, indent=1))
+        return
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("weights", no_wrap=True)
+    table.add_column("dims", justify="right", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for entry in entries:
+        name = f"{entry.name} *" if entry.default else entry.name
+        table.add_row(name, entry.status, str(entry.scene_embedding_size), entry.summary)
+    console = Console(highlight=False)
+    console.print(table)
+    for status in dict.fromkeys(entry.status for entry in entries):
+        console.print(f"{status}: {WHAT[status]}")
