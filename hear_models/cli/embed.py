@@ -1,0 +1,186 @@
+"""`hear-models embed`: options, progress and the report of a run over files and folders."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hear_models.corpus.run import Summary
+
+SHOWN_FAILURES = 20
+
+
+@click.command(short_help="Embed audio files and folders.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATHS...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(),
+    metavar="DIR|FILE.parquet",
+    help="Folder for .npz files, or a table.",
+)
+@click.option(
+    "-m", "--model", default="", metavar="NAME|FILE", help="Name or .safetensors file.  [default: mwmae-nano]"
+)
+@click.option("--kind", type=click.Choice(["scene", "timestamps"]), default="scene", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the stored embeddings.",
+)
+@click.option(
+    "--window", type=float, metavar="SECONDS", help="Embed window by window, at constant memory (recordings of hours)."
+)
+@click.option(
+    "--hop", type=float, metavar="SECONDS", help="Between window starts, for overlapping scenes.  [default: --window]"
+)
+@click.option("--workers", type=int, metavar="N", help="Decoding threads.  [default: CPU cores, at most 4]")
+@click.option(
+    "--batch-seconds", type=float, metavar="S", help="Audio handed to the model at once.  [default: 60; GPU: 600]"
+)
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if there is one]")
+@click.option("--allow-untrained", is_flag=True, help="Accept a model with random weights.")
+@click.option("--overwrite", is_flag=True, help="Replace what the output holds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON summary on stdout.")
+def command(
+    paths: tuple[str, ...],
+    output: str,
+    model: str,
+    kind: str,
+    dtype: str,
+    window: float | None,
+    hop: float | None,
+    workers: int | None,
+    batch_seconds: float | None,
+    device: str | None,
+    allow_untrained: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Embed audio files, and the audio files in folders.
+
+    Reads what libsndfile reads at any sample rate, and everything else through ffmpeg if that is on the PATH. Channels
+    are averaged.
+
+    A folder as output gets one NAME.npz for each file, in the same subfolders: `embeddings`, `timestamps_ms` (with
+    --kind timestamps), `window_starts_ms` (scenes with --window), and `metadata`, a JSON text. A .parquet file gets one
+    row for each embedding: `path`, `start_ms` or `timestamp_ms`, `embedding`.
+
+    With --window each window is embedded by itself: scenes give one embedding a window, timestamps count from the start
+    of the recording.
+
+    Run the same command again to go on where it stopped. Finished files are kept and skipped; an output that was made
+    with another model or other options is refused. Exit code 1: some files failed, and are listed at the end.
+    """
+    try:
+        summary = _run(
+            paths,
+            output,
+            model,
+            device,
+            allow_untrained,
+            kind=kind,
+            dtype=dtype,
+            window_s=window,
+            hop_s=hop,
+            workers=workers,
+            batch_seconds=batch_seconds,
+            overwrite=overwrite,
+        )
+    except KeyboardInterrupt:
+        click.echo("stopped: finished files are kept, the same command goes on from here", err=True)
+        sys.exit(130)
+    if as_json:
+        click.echo(json.dumps(summary.as_dict()))
+    else:
+        _report(summary)
+    _report_failures(summary)
+    if summary.failed:
+        sys.exit(1)
+
+
+def _run(
+    paths: tuple[str, ...], output: str, model: str, device: str | None, allow_untrained: bool, **options: Any
+) -> Summary:
+    from hear_models.corpus.discover import find_sources
+    from hear_models.corpus.options import check_options
+
+    # whatever is wrong with the command is told before torch and the model are loaded
+    check_options(**{name: value for name, value in options.items() if name != "overwrite"})
+    sources, failures = find_sources(paths)
+
+    import torch
+
+    from hear_models.corpus.run import embed_sources
+    from hear_models.corpus.settings import refuse_untrained
+    from hear_models.zoo import load_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of random weights, which the next line refuses in its own words
+        network = load_model(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    refuse_untrained(network, allow_untrained, "--allow-untrained")
+    with _Progress() as progress:
+        return embed_sources(sources, failures, output, network, progress=progress, **options)
+
+
+class _Progress:
+    """A bar on stderr, if that is a terminal: files, and seconds of audio per second."""
+
+    def __enter__(self) -> Callable[[Summary], None]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("embedding"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("files  {task.fields[speed]:.0f} s audio/s"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=None, speed=0.0)
+        self.bar.start()
+        return self._update
+
+    def _update(self, summary: Summary) -> None:
+        done = summary.embedded + summary.skipped + len(summary.failed)
+        self.bar.update(self.task, completed=done, total=summary.files, speed=summary.audio_s_per_s)
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+
+def _report(summary: Summary) -> None:
+    skipped = f", {summary.skipped} were there already" if summary.skipped else ""
+    click.echo(f"{_count(summary.embedded, 'file')} embedded{skipped} -> {summary.output}")
+    if summary.embedded:
+        click.echo(
+            f"{_count(summary.embeddings, 'embedding')} of {summary.audio_s:.1f} s of audio in {summary.seconds:.1f} s "
+            f"({summary.audio_s_per_s:.0f} s audio/s)"
+        )
+
+
+def _report_failures(summary: Summary) -> None:
+    for failure in summary.failed[:SHOWN_FAILURES]:
+        click.echo(f"failed: {failure.error}", err=True)
+    if len(summary.failed) > SHOWN_FAILURES:
+        click.echo(f"and {len(summary.failed) - SHOWN_FAILURES} more (--json lists all)", err=True)
+    if summary.failed:
+        click.echo(f"error: {_count(len(summary.failed), 'file')} of {summary.files} could not be embedded", err=True)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -1,0 +1,195 @@
+"""Decodes recordings in threads, ahead of the model and in order, within a bound on what lies decoded in memory.
+
+Threads, not processes: libsndfile, soxr and ffmpeg all work outside Python's lock, and nothing has to be copied back.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from hear_models.corpus.discover import Source
+from hear_models.errors import AudioFileError
+from hear_models.pipeline.audio import windows_of
+from hear_models.pipeline.decoding import open_recording, shown
+
+LARGE_BYTES = 8_000_000  # recordings of this size count with their whole length before they are decoded
+GUESSED_BYTES_PER_SECOND = 8_000  # 64 kbit/s, for large files that only ffmpeg reads
+
+
+@dataclass(frozen=True)
+class Window:
+    """Decoded audio: float32 [samples] that start at `start_sample` of the recording, at the model's rate."""
+
+    samples: np.ndarray
+    start_sample: int
+
+
+@dataclass(frozen=True)
+class End:
+    """The recording is over: what it was, or the error that ended it."""
+
+    sample_rate: int = 0
+    channels: int = 0
+    duration_s: float = 0.0
+    error: str | None = None
+
+
+class _Job:
+    """One recording on its way: at most two windows wait, the next may lie ready in the worker."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.expected_s = 0.0
+        self.items: queue.Queue[Window | End] = queue.Queue(maxsize=2)
+
+
+class Prefetcher:
+    """Iterate over (index, Window | End) of all sources, in order, while threads decode the next ones.
+
+    Args:
+        sources: what to read.
+        sample_rate: Hz, of the model.
+        window_samples, hop_samples: None reads each recording whole.
+        workers: decoding threads.
+        ahead_s: no recording is begun while more seconds of audio than this wait decoded (one always is, so that a
+            long recording passes). With windows a worker holds at most three of them besides.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        sample_rate: int,
+        *,
+        window_samples: int | None = None,
+        hop_samples: int | None = None,
+        workers: int,
+        ahead_s: float,
+    ) -> None:
+        self.sources = sources
+        self.sample_rate = sample_rate
+        self.window_samples, self.hop_samples = window_samples, hop_samples
+        self.ahead_s = ahead_s
+        self.wait_s = 0.0  # how long the reader, that is the model, has waited for decoded audio
+        self._jobs: dict[int, _Job] = {}  # begun and not yet read to the end, by index
+        self._next = 0
+        self._next_expected_s: float | None = None
+        self._decoded_s = 0.0  # seconds that wait for the reader, and those expected of large recordings
+        self._changed = threading.Condition()
+        self._stop = False
+        # daemons: Ctrl-C does not have to wait until a long recording is decoded
+        self._threads = [threading.Thread(target=self._work, daemon=True, name=f"decode-{i}") for i in range(workers)]
+
+    def __enter__(self) -> Prefetcher:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._changed:
+            self._stop = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[tuple[int, Window | End]]:
+        for index in range(len(self.sources)):
+            while True:
+                began = time.perf_counter()
+                with self._changed:
+                    self._changed.wait_for(lambda i=index: i in self._jobs)  # type: ignore[misc]
+                item = self._jobs[index].items.get()
+                self.wait_s += time.perf_counter() - began
+                with self._changed:
+                    if isinstance(item, End):
+                        del self._jobs[index]
+                    else:
+                        self._decoded_s -= len(item.samples) / self.sample_rate
+                    self._changed.notify_all()
+                yield index, item
+                if isinstance(item, End):
+                    break
+
+    def _work(self) -> None:
+        while (job := self._next_job()) is not None:
+            self._hand_over(job, self._decode(job))
+
+    def _next_job(self) -> _Job | None:
+        """Wait until there is room; recordings are begun in order, so the one that the reader waits for always is."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._stop
+                    or self._next == len(self.sources)
+                    or not self._jobs
+                    or self._decoded_s + self._expected_of_next() <= self.ahead_s
+                )
+            )
+            if self._stop or self._next == len(self.sources):
+                return None
+            job = self._jobs[self._next] = _Job(self.sources[self._next])
+            job.expected_s = self._expected_of_next()
+            self._decoded_s += job.expected_s
+            self._next, self._next_expected_s = self._next + 1, None
+            self._changed.notify_all()
+            return job
+
+    def _expected_of_next(self) -> float:
+        if self._next_expected_s is None:  # asked at every change, so looked up once
+            self._next_expected_s = self._expected_s(self.sources[self._next])
+        return self._next_expected_s
+
+    def _expected_s(self, source: Source) -> float:
+        """Seconds that a large recording will hold in memory; 0 for short ones, which count once they are decoded."""
+        if self.window_samples:
+            return 0.0
+        try:
+            n_bytes = os.stat(source.path).st_size
+            if n_bytes < LARGE_BYTES:
+                return 0.0
+            return float(soundfile.info(os.fsencode(source.path) if os.name == "posix" else source.path).duration)
+        except OSError:  # the worker will tell
+            return 0.0
+        except (RuntimeError, TypeError, ValueError):
+            return n_bytes / GUESSED_BYTES_PER_SECOND
+
+    def _decode(self, job: _Job) -> End:
+        try:
+            with closing(open_recording(job.source.path)) as recording:
+                step = self.hop_samples or self.window_samples or 0
+                n_samples = 0
+                windows = windows_of(recording, self.sample_rate, self.window_samples, self.hop_samples)
+                for k, samples in enumerate(windows):
+                    n_samples = k * step + len(samples)
+                    if not self._hand_over(job, Window(samples, k * step)):
+                        return End()
+                rate = recording.sample_rate
+                seconds = n_samples / self.sample_rate if recording.frames is None else recording.frames / rate
+                return End(rate, recording.channels, seconds)
+        except AudioFileError as error:
+            return End(error=str(error))
+        except Exception as error:  # a decoder's fault must cost one recording, not the night's run
+            return End(error=f"{shown(job.source.path)}: {type(error).__name__}: {error}. Leave it out.")
+        finally:
+            with self._changed:
+                self._decoded_s -= job.expected_s
+                self._changed.notify_all()
+
+    def _hand_over(self, job: _Job, item: Window | End) -> bool:
+        """Wait for room; False if nobody reads any more."""
+        if isinstance(item, Window):
+            with self._changed:
+                self._decoded_s += len(item.samples) / self.sample_rate
+        while not self._stop:
+            try:
+                job.items.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False

@@ -1,0 +1,297 @@
+"""Embeds a list of recordings into a folder or a table: decode ahead, batch clips of any length, write, resume."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from hear_models.corpus.discover import Failure, Source, find_sources
+from hear_models.corpus.lock import only_writer
+from hear_models.corpus.npz import NpzOutput
+from hear_models.corpus.options import check_options
+from hear_models.corpus.parquet import ParquetOutput
+from hear_models.corpus.prefetch import End, Prefetcher, Window
+from hear_models.corpus.rows import Rows
+from hear_models.corpus.settings import Settings, SourceInfo, settings_of
+from hear_models.errors import HearModelsError
+from hear_models.pipeline.decoding import shown
+from hear_models.pipeline.model import HearModel
+
+BATCH_SECONDS = {"cpu": 60.0, "cuda": 600.0}  # audio handed to the model at once
+AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches
+
+
+class Output(Protocol):
+    """Where embeddings go: `NpzOutput` or `ParquetOutput`."""
+
+    spool_folder: Path
+
+    def is_done(self, source: Source, info: SourceInfo) -> bool: ...
+    def write(self, source: Source, info: SourceInfo, rows: Rows) -> None: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass
+class Summary:
+    """What a run did. `decode_wait_share`: part of the time in which the model waited for decoded audio."""
+
+    output: str
+    settings: dict[str, Any]
+    files: int = 0
+    embedded: int = 0
+    skipped: int = 0
+    embeddings: int = 0
+    audio_s: float = 0.0
+    seconds: float = 0.0
+    audio_s_per_s: float = 0.0
+    decode_wait_share: float = 0.0
+    failed: list[Failure] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class _File:
+    """A recording between its first window and its written output."""
+
+    source: Source
+    info: SourceInfo
+    rows: Rows
+    pending: int = 0  # windows handed to the batch and not embedded yet
+    end: End | None = None
+    error: str | None = None
+
+
+def embed_files(
+    paths: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    model: HearModel,
+    *,
+    kind: str = "scene",
+    dtype: str = "float32",
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    workers: int | None = None,
+    batch_seconds: float | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Summary], None] | None = None,
+) -> Summary:
+    """Embed files and folders into a folder of `.npz` files, or into one table if `output` ends in `.parquet`.
+
+    Args:
+        paths: recordings, and folders that are searched for them.
+        output: folder, or table; see `npz.py` and `parquet.py` for what it holds.
+        model: on the device on which it shall run.
+        kind: "scene" (one embedding a recording or window) or "timestamps" (one a step).
+        dtype: of the stored embeddings, "float32" or "float16".
+        window_s: seconds; recordings are read and embedded window by window, each by itself, at constant memory.
+        hop_s: seconds from one window's start to the next, at most window_s, which is the default; scenes only.
+        workers: decoding threads; default: as many as CPU cores, at most 4.
+        batch_seconds: audio handed to the model at once; default 60 on a CPU, 600 on a GPU.
+        overwrite: replace what is there. Otherwise what was finished with the same settings is kept and skipped, and
+            other settings are refused.
+        progress: called after each recording with the summary so far.
+
+    Returns:
+        What was done; recordings that failed are listed in `failed` and have no output.
+
+    Raises:
+        UsageError: an option out of range, nothing to embed, or an output of other settings.
+    """
+    check_options(kind, dtype, window_s, hop_s, workers, batch_seconds)
+    return embed_sources(
+        *find_sources(paths),
+        output,
+        model,
+        kind=kind,
+        dtype=dtype,
+        window_s=window_s,
+        hop_s=hop_s,
+        workers=workers,
+        batch_seconds=batch_seconds,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def embed_sources(
+    sources: list[Source],
+    failures: list[Failure],
+    output: str | os.PathLike[str],
+    model: HearModel,
+    *,
+    kind: str,
+    dtype: str,
+    window_s: float | None,
+    hop_s: float | None,
+    workers: int | None,
+    batch_seconds: float | None,
+    overwrite: bool,
+    progress: Callable[[Summary], None] | None,
+) -> Summary:
+    """`embed_files` of what `find_sources` found; its options were checked."""
+    settings = settings_of(model, kind, dtype, window_s, hop_s)
+    summary = Summary(os.fspath(output), settings.as_dict(), files=len(sources) + len(failures), failed=failures)
+    target = Path(output)
+    is_table = target.suffix.lower() == ".parquet"
+    target_of: type[ParquetOutput] | type[NpzOutput] = ParquetOutput if is_table else NpzOutput
+    out: Output = target_of(target, settings, overwrite)
+    with only_writer(out.spool_folder, target):
+        try:
+            todo = _todo(sources, out, summary)
+            run = _Run(model, settings, out, summary, progress or (lambda _: None))
+            run.go(todo, workers or min(4, os.cpu_count() or 1), batch_seconds)
+            out.finish()
+        finally:
+            out.close()
+    return summary
+
+
+def _todo(sources: list[Source], out: Output, summary: Summary) -> list[tuple[Source, SourceInfo]]:
+    todo = []
+    for source in sources:
+        try:
+            info = SourceInfo.of(source)
+        except OSError as error:
+            summary.failed.append(
+                Failure(str(source.path), f"{shown(source.path)} cannot be opened: {error.strerror}.")
+            )
+            continue
+        if out.is_done(source, info):
+            summary.skipped += 1
+        else:
+            todo.append((source, info))
+    return todo
+
+
+class _Run:
+    """The loop: windows from the decoders into batches, embeddings out of the model to their recordings."""
+
+    def __init__(
+        self, model: HearModel, settings: Settings, out: Output, summary: Summary, progress: Callable[[Summary], None]
+    ) -> None:
+        self.model, self.settings, self.out, self.summary, self.progress = model, settings, out, summary, progress
+        tensor = next(model.parameters(), next(model.buffers(), torch.zeros(0)))
+        self.device = tensor.device
+        self.batch: list[tuple[_File, Window]] = []
+        self.batch_samples = 0
+
+    def go(self, todo: list[tuple[Source, SourceInfo]], workers: int, batch_seconds: float | None) -> None:
+        """Embed all of `todo`."""
+        began = time.perf_counter()
+        rate = self.settings.sample_rate
+        seconds = batch_seconds or BATCH_SECONDS.get(self.device.type, BATCH_SECONDS["cuda"])
+        limit = 1 if self.model.batch_dependent else round(seconds * rate)
+        prefetcher = Prefetcher(
+            [source for source, _ in todo],
+            rate,
+            window_samples=None if self.settings.window_s is None else round(self.settings.window_s * rate),
+            hop_samples=None if self.settings.hop_s is None else round(self.settings.hop_s * rate),
+            workers=workers,
+            ahead_s=AHEAD_BATCHES * seconds,
+        )
+        files: dict[int, _File] = {}  # the one that is being read
+        with prefetcher:
+            for index, item in prefetcher:
+                if index not in files:
+                    files = {index: _File(*todo[index], Rows(self.out.spool_folder, self.settings.dtype))}
+                file = files[index]
+                if isinstance(item, End):
+                    file.end, file.error = item, file.error or item.error
+                    self._finish_if_done(file)
+                else:
+                    file.pending += 1
+                    self.batch.append((file, item))
+                    self.batch_samples += len(item.samples)
+                    if self.batch_samples >= limit:
+                        self._embed_batch()
+                self._measure(began, prefetcher)
+            self._embed_batch()
+        self._measure(began, prefetcher)
+
+    def _measure(self, began: float, prefetcher: Prefetcher) -> None:
+        summary = self.summary
+        summary.seconds = time.perf_counter() - began
+        summary.decode_wait_share = round(prefetcher.wait_s / max(summary.seconds, 1e-9), 4)
+        summary.audio_s_per_s = round(summary.audio_s / max(summary.seconds, 1e-9), 1)
+
+    def _embed_batch(self) -> None:
+        batch, self.batch, self.batch_samples = self.batch, [], 0
+        batch = [(file, window) for file, window in batch if file.error is None or self._drop(file)]
+        if not batch:
+            return
+        try:
+            results = self._embed([window for _, window in batch])
+        except (HearModelsError, RuntimeError) as error:
+            if len(batch) == 1:
+                file = batch[0][0]
+                file.error = f"{shown(file.source.path)}: {error}"
+                self._drop(file)
+                return
+            for one in batch:  # finds which of them it was, and makes do with less memory if that was short
+                self.batch = [one]
+                self._embed_batch()
+        else:
+            self._store(batch, results)
+            self.progress(self.summary)
+
+    def _embed(self, windows: list[Window]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Windows → rows [n, dim] and times in ms from the start of the recording, of each window."""
+        clips = [torch.from_numpy(window.samples).to(self.device) for window in windows]
+        scene = self.settings.kind == "scene"
+        results = self.model.embed_clips(clips, "scene" if scene else "timestamps")
+        found = []
+        for window, result in zip(windows, results, strict=True):
+            start_ms = window.start_sample * 1000.0 / self.settings.sample_rate
+            if scene:
+                found.append((result.cpu().numpy()[None], np.array([start_ms])))
+            else:
+                found.append((result[0].cpu().numpy(), result[1].cpu().numpy().astype(np.float64) + start_ms))
+        return found
+
+    def _store(self, batch: list[tuple[_File, Window]], results: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        for (file, window), (rows, times) in zip(batch, results, strict=True):
+            file.pending -= 1
+            try:
+                file.rows.append(rows, times)
+                self.summary.audio_s += len(window.samples) / self.settings.sample_rate
+            except HearModelsError as error:
+                file.error = f"{shown(file.source.path)}: {error}"
+            self._finish_if_done(file)
+
+    def _drop(self, file: _File) -> bool:
+        """A window of a recording that failed: nothing is embedded any more. False, so that a filter passes it over."""
+        file.pending -= 1
+        self._finish_if_done(file)
+        return False
+
+    def _finish_if_done(self, file: _File) -> None:
+        if file.end is None or file.pending:
+            return
+        try:
+            if file.error is None:
+                end = file.end
+                info = replace(file.info, sample_rate=end.sample_rate, channels=end.channels, duration_s=end.duration_s)
+                try:
+                    self.out.write(file.source, info, file.rows)
+                except OSError as error:
+                    raise HearModelsError(
+                        f"The output of {shown(file.source.path)} cannot be written: {error.strerror or error}. "
+                        "Finished ones are kept; the same command goes on from here."
+                    ) from error
+                self.summary.embedded += 1
+                self.summary.embeddings += file.rows.n
+            else:
+                self.summary.failed.append(Failure(str(file.source.path), file.error))
+        finally:
+            file.rows.close()
+        self.progress(self.summary)

@@ -1,0 +1,114 @@
+"""What decides the numbers in an output: model, checkpoint and options, compared when a run is resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from hear_models import __version__
+from hear_models.corpus.discover import Source
+from hear_models.errors import UsageError
+from hear_models.pipeline.decoding import shown
+from hear_models.pipeline.model import HearModel
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that changes an embedding. Two outputs with equal settings may stand in one folder or table."""
+
+    model: str
+    family: str
+    checkpoint_sha256: str
+    trained: bool
+    sample_rate: int
+    kind: str
+    dtype: str
+    window_s: float | None = None
+    hop_s: float | None = None
+    model_options: dict[str, Any] = field(default_factory=dict)
+    hear_models: str = __version__
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """A recording as it was when it was read: size and time of change tell a later run whether it is the same."""
+
+    name: str
+    bytes: int
+    modified_s: int
+    sample_rate: int = 0
+    channels: int = 0
+    duration_s: float = 0.0
+
+    @classmethod
+    def of(cls, source: Source) -> SourceInfo:
+        """Raises OSError if the file is not there."""
+        status = os.stat(source.path)
+        return cls(source.name, status.st_size, int(status.st_mtime))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def settings_of(model: HearModel, kind: str, dtype: str, window_s: float | None, hop_s: float | None) -> Settings:
+    """The settings of a run with this model."""
+    checkpoint = model.checkpoint
+    options = {"timestamps": getattr(model, "timestamps", "centres")}
+    compute = str(getattr(model, "compute_dtype", torch.float32)).removeprefix("torch.")
+    return Settings(
+        model=checkpoint.name if checkpoint else model.family,
+        family=model.family,
+        checkpoint_sha256=(checkpoint.sha256 if checkpoint else None) or weights_sha256(model),
+        trained=is_trained(model),
+        sample_rate=int(model.sample_rate),
+        kind=kind,
+        dtype=dtype,
+        window_s=window_s,
+        hop_s=hop_s,
+        model_options={**options, "dtype": compute},
+    )
+
+
+def weights_sha256(model: HearModel) -> str:
+    """A digest of all tensors of a model that came from no file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).data)
+    return digest.hexdigest()
+
+
+def is_trained(model: HearModel) -> bool:
+    """Whether the weights were ever trained; a model without parameters has nothing to train."""
+    if next(model.parameters(), None) is None:
+        return True
+    return model.checkpoint is not None and bool(model.checkpoint.trained)
+
+
+def refuse_untrained(model: HearModel, allow_untrained: bool, how: str) -> None:
+    """Raise UsageError for a network of random weights, unless it is asked for by `how`."""
+    if not allow_untrained and not is_trained(model):
+        name = model.checkpoint.name if model.checkpoint else model.family
+        raise UsageError(
+            f"{name} has random weights: its embeddings describe nothing that was learned. "
+            f"Choose a trained model (`hear-models list`), or ask for it with {how}."
+        )
+
+
+def refuse_mixture(where: str, found: Mapping[str, Any], wanted: Settings) -> None:
+    """Raise UsageError, naming the first difference, unless an existing output was made with the same settings."""
+    for key, value in wanted.as_dict().items():
+        if found.get(key) != value:
+            raise UsageError(
+                f"{shown(where)} was made with {key} = {found.get(key)!r}, this run has {value!r}. "
+                "Choose another --output, or replace what is there with --overwrite."
+            )
