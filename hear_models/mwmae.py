@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import init
@@ -136,6 +137,18 @@ class Model(HearModel):
     def features(self, clip: Tensor) -> Tensor:
         """[samples] → log-mel, standardised over the whole clip [frames, n_mels] (section 3 of the specification)."""
         return self.normalise(self.frontend(clip[None])[0])
+
+    def training_view(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A crop for pretraining (section 7): log-mel [frames, bands] of a clip, standardised over the clip, cut at random.
+
+        A clip that is shorter than a unit is continued by reflection, as at inference. float32 [frames_per_unit, bands].
+        """
+        frames = self.config.frames_per_unit
+        mean, std = clip.mean(dtype=np.float64), clip.std(dtype=np.float64)
+        start = int(rng.integers(0, max(0, len(clip) - frames) + 1))
+        crop = clip[start : start + frames]
+        crop = np.pad(crop, ((0, frames - len(crop)), (0, 0)), mode="reflect")
+        return ((crop - mean) / (std + self.normalise.eps)).astype(np.float32)
 
     def embed(self, units: Tensor) -> Tensor:
         """[units, frames, bands] → tokens with positions, class token first if there is one."""

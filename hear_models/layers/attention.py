@@ -21,7 +21,7 @@ class Attention(nn.Module):
 
     def split_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[units, tokens, width] → q, k, v, each [units, heads, tokens, head_width]."""
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).transpose(1, 3).unbind(2)
         return q, k, v
 
     def merge_heads(self, x: Tensor) -> Tensor:
@@ -66,8 +66,8 @@ class MultiWindowAttention(Attention):
         region = region.view(-1, window)
         return torch.where(region[:, :, None] == region[:, None, :], 0.0, -100.0).to(like.dtype)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, heads: range) -> Tensor:
-        """Attention of neighbouring heads that share one window; q, k, v and the result [units, heads, tokens, head_width]."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, heads: list[int]) -> Tensor:
+        """Attention of heads that share one window; q, k, v and the result [units, heads, tokens, head_width]."""
         window, n_tokens = self.windows[heads[0]], q.shape[2]
         if window == 0:
             return scaled_dot_product_attention(q, k, v)
@@ -84,11 +84,7 @@ class MultiWindowAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """[units, tokens, width] → the same shape; `tokens` must be a multiple of every window."""
-        q, k, v = self.split_heads(x)
-        outputs = []
-        for _, group in groupby(range(self.heads), key=lambda h: self.windows[h]):
-            members = list(group)
-            heads = range(members[0], members[-1] + 1)
-            cut = slice(heads.start, heads.stop)
-            outputs.append(self.attend(q[:, cut], k[:, cut], v[:, cut], heads))
-        return self.merge_heads(torch.cat(outputs, dim=1))
+        groups = [list(heads) for _, heads in groupby(range(self.heads), key=lambda h: self.windows[h])]
+        sizes = [len(heads) for heads in groups]
+        q, k, v = (part.split(sizes, dim=1) for part in self.split_heads(x))
+        return self.merge_heads(torch.cat([self.attend(*qkv, heads) for *qkv, heads in zip(q, k, v, groups, strict=True)], dim=1))

@@ -1,0 +1,1 @@
+"""Pretraining by recipes: features of a corpus, crops, one loop."""

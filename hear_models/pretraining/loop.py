@@ -1,0 +1,191 @@
+"""The pretraining loop: batch, loss, gradients, update, log, save; killed at any moment, it resumes exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from hear_models.checkpoints.files import write_atomically
+from hear_models.checkpoints.safetensors_file import write_checkpoint
+from hear_models.errors import CheckpointError, UsageError
+from hear_models.pretraining.crops import Crops
+from hear_models.pretraining.features import folder_source, procedural_source
+from hear_models.pretraining.recipe import Recipe
+
+STATE, MODEL, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a recipe is run; nothing in here changes what is computed."""
+
+    output: Path
+    folders: tuple[Path, ...] = ()
+    cache: Path | None = None  # features; None = in the output folder
+    device: str = "cpu"
+    workers: int = 2  # threads that read audio
+    save_every_s: float = 300.0
+    log_every: int = 50
+    stop_after: int | None = None  # updates in this call, then save and return
+    synthetic_batch: bool = False  # train on one batch again and again: what the loop does without the data path
+
+
+def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) -> int:
+    """Train until the recipe's last update, or until stopped; returns the number of updates done in all.
+
+    `run.output` gets `state.safetensors` (parameters, moments, step), `model.safetensors` (for `load_model`), and
+    `log.jsonl`. The same call again goes on from the last save and computes what an uninterrupted run would have computed.
+
+    Raises:
+        UsageError: no data, or the output folder belongs to another recipe.
+        CheckpointError: the saved state is damaged.
+    """
+    module = import_module(f"hear_models.{recipe.family}")
+    try:
+        config = module.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.model.items()})
+    except TypeError as error:
+        raise UsageError(f"[model] of the recipe does not fit {recipe.family}: {error}. Use fields of its Config.") from None
+    model = module.Model(config, seed=recipe.seed, decoder=True)
+    run.output.mkdir(parents=True, exist_ok=True)
+    crops = Crops(_sources(recipe, run, model, report), recipe.data, config.frames_per_unit, model.training_view, recipe.seed)
+
+    o = recipe.optimiser
+    model.to(run.device).train()
+    adam = torch.optim.AdamW(model.parameters(), lr=0.0, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
+    first = _resume(recipe, run, model, adam)
+    last = min(o.steps, first + run.stop_after) if run.stop_after is not None else o.steps
+    report(f"{recipe.family}: updates {first} to {last} of {o.steps}, {o.batch} crops each, on {run.device}")
+
+    began = saved = logged = time.monotonic()
+    waited, losses = 0.0, []
+    step = first
+    batches = crops.stream(first, last, o.batch)
+    repeated = torch.from_numpy(crops.batch(0, o.batch)) if run.synthetic_batch else None
+    with _stop_signals() as stop, (run.output / LOG).open("a", encoding="utf-8") as log:
+        while step < last and not stop:
+            waiting_since = time.monotonic()
+            units = repeated if repeated is not None else torch.from_numpy(next(batches))
+            waited += time.monotonic() - waiting_since
+
+            noise_rng = np.random.Generator(np.random.PCG64([recipe.seed, step, 1]))
+            noise = torch.from_numpy(noise_rng.random((o.batch, config.tokens), dtype=np.float32))
+            with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=o.precision == "bfloat16"):
+                loss = module.reconstruct(model, units.to(run.device), noise.to(run.device)).loss
+            adam.zero_grad(set_to_none=True)
+            loss.backward()
+            for group in adam.param_groups:
+                group["lr"] = o.rate(step)
+            adam.step()
+            losses.append(loss.detach())
+            step += 1
+
+            now = time.monotonic()
+            if step % run.log_every == 0 or step == last or stop:
+                mean_loss = float(torch.stack(losses).mean())
+                if not np.isfinite(mean_loss):
+                    raise UsageError(f"The loss is {mean_loss} at update {step}. Lower base_rate, or use float32.")
+                rate = len(losses) / (now - logged)
+                line = {"step": step, "loss": round(mean_loss, 5), "rate": o.rate(step - 1), "updates_per_s": round(rate, 3)}
+                line |= {"crops_per_s": round(rate * o.batch, 1), "data_wait_share": round(waited / (now - logged), 4)}
+                log.write(json.dumps(line | {"seconds": round(now - began, 1)}) + "\n")
+                log.flush()
+                left = (last - step) / rate
+                report(f"update {step}/{last}  loss {mean_loss:.4f}  {rate * o.batch:.0f} crops/s  {left / 60:.0f} min left")
+                logged, waited, losses = now, 0.0, []
+            if now - saved >= run.save_every_s or step == last or stop:
+                _save(recipe, run, model, adam, step)
+                saved = now
+    batches.close()
+    if stop:
+        report(f"stopped after update {step}; the same command goes on from there")
+    return step
+
+
+def _sources(recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]) -> list:
+    cache, data = run.cache or run.output / "features", recipe.data
+    folders = [folder_source(f, cache, model.frontend, data.segment_s, run.workers, report) for f in run.folders]
+    frames = sum(int(source.frames.sum()) for source in folders)
+    share = data.procedural_share if folders else 1.0
+    sources = [(source, (1 - share) * source.frames.sum() / frames) for source in folders]
+    if data.procedural_hours > 0 and share > 0:
+        sources.append((procedural_source(data.procedural_hours, recipe.seed, cache, model.frontend, run.workers, report), share))
+    if not sources:
+        raise UsageError("There is nothing to train on. Give --data FOLDER, or procedural_hours in the recipe.")
+    return sources
+
+
+def _save(recipe: Recipe, run: Run, model: nn.Module, adam: torch.optim.AdamW, step: int) -> None:
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"parameter/{name}"] = parameter.detach().cpu()
+        for moment in MOMENTS:
+            tensors[f"{moment}/{name}"] = adam.state[parameter][moment].cpu()
+    write_atomically(run.output / STATE, save(tensors, {"step": str(step), "recipe": recipe.digest}))
+    config = asdict(model.config) | {"statistics_ddof": 0}  # trained as it will be used
+    weights = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()}
+    notes = {"recipe": asdict(recipe), "step": step}
+    write_checkpoint(run.output / MODEL, family=recipe.family, config=config, tensors=weights, notes=notes)
+
+
+def _resume(recipe: Recipe, run: Run, model: nn.Module, adam: torch.optim.AdamW) -> int:
+    """Fill the model and the optimiser from the last save, drop log lines written after it; returns the updates done."""
+    path = run.output / STATE
+    if not path.exists():
+        (run.output / LOG).write_text("", encoding="utf-8")
+        return 0
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            about = file.metadata() or {}
+            if about.get("recipe") != recipe.digest:
+                raise UsageError(f"{run.output} holds a run of another recipe. Give another --output, or that recipe.")
+            step = int(about["step"])
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(file.get_tensor(f"parameter/{name}"))
+                    moments = {m: file.get_tensor(f"{m}/{name}").to(parameter.device) for m in MOMENTS}
+                    adam.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Delete it to begin again.") from None
+    log = run.output / LOG
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    write_atomically(log, "".join(line + "\n" for line in kept).encode())
+    return step
+
+
+@contextmanager
+def _stop_signals():  # type: ignore[no-untyped-def]
+    """A list that becomes non-empty at Ctrl-C or SIGTERM; a second signal ends the process at once."""
+    asked: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            os._exit(128 + number)
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    except ValueError:  # not the main thread: the caller stops the run
+        pass
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
