@@ -114,6 +114,8 @@ def test_every_command_and_every_line_of_python_in_the_documents_works(document,
         if block.language == "sh":
             for command in our_commands(block.text):
                 run(block, command, desk)
+        elif block.language == "toml" and (name := re.match(r"# ([\w-]+\.toml)\n", block.text)):
+            (desk / name[1]).write_text(block.text)
         elif block.language == "python":
             run(block, [sys.executable, "-c", block.text], desk)
 
