@@ -85,9 +85,7 @@ def desk(tmp_path) -> Path:
     """
     (tmp_path / "my_package.py").write_text(MY_PACKAGE)
     shutil.copytree(ROOT / "tests" / "golden" / "mwmae" / "mwmae_mini", tmp_path / "my-flax-run")
-    shutil.copytree(
-        ROOT / "hear_models" / "_demo", tmp_path / "recordings", ignore=shutil.ignore_patterns("*.txt")
-    )
+    shutil.copytree(ROOT / "hear_models" / "_demo", tmp_path / "recordings", ignore=shutil.ignore_patterns("*.txt"))
     return tmp_path
 
 
