@@ -378,8 +378,8 @@ def infer_config(
     if "encoder_heads" not in facts.values:
         raise CheckpointError(f"the weights (width {width}) do not tell the encoder's heads. Give --set encoder_heads=N.")
     config = config_class(**facts.values)
-    if width % config.encoder_heads:
-        heads = config.encoder_heads
+    heads = config.encoder_heads
+    if heads < 1 or width % heads:
         raise CheckpointError(f"{heads} encoder heads do not divide the width {width}. Correct --set encoder_heads.")
     if config.tokens != tokens:
         raise CheckpointError(
@@ -402,8 +402,9 @@ def decoder_windows(shapes: Shapes, arguments: Mapping[str, Any], given: Mapping
             f"(0 for a global one), for instance --set decoder_windows={example}."
         )
     width = shapes.of("decoder.embed.weight", 2)[0]
-    if heads and (not isinstance(heads, int) or not 0 < heads <= width or width % heads):
-        raise CheckpointError(f"decoder_num_heads={heads!r} does not divide the width {width}. Correct --config.")
+    for n in [heads] if heads else [len(windows) for windows in told]:
+        if not isinstance(n, int) or not 0 < n <= width or width % n:
+            raise CheckpointError(f"{n!r} decoder heads do not divide the width {width}. Correct --config or --set.")
     windows = told[0] if told else tuple(tables.get(head, 0) for head in range(heads or 0))
     against = None
     if any(other != windows for other in told) or (heads and heads != len(windows)):
