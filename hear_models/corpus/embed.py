@@ -112,7 +112,7 @@ def _like(source: Any, result: Tensor) -> Any:
 
 
 def _clip(item: Any, rate: int, given_rate: int | None, where: str) -> Tensor:
-    """One path, array or tensor → float32 [samples] at the model's rate; InputError says which clip is wrong and how."""
+    """One path, array or tensor → float32 [samples] at the model's rate. InputError names the clip by `where`."""
     if isinstance(item, (str, os.PathLike)):
         if given_rate is not None:
             raise UsageError("sample_rate= is for arrays; a file knows its own. Leave it out.")

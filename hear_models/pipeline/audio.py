@@ -19,7 +19,9 @@ from hear_models.errors import AudioFileError, UsageError
 from hear_models.pipeline.decoding import Recording, open_recording, shown
 
 QUALITY = "HQ"
-CONTEXT_S = 0.5  # read before and after a part, so that the resampling filter sees what it sees in the whole
+CONTEXT_S = (
+    0.5  # read before and after a part: resampling filter and lossy decoders then see what they see in the whole
+)
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,6 @@ def resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np.ndar
 def _resampled(recording: Recording, sample_rate: int, start: int, stop: int | None) -> Iterator[np.ndarray]:
     """Blocks of output samples [start, stop), equal to that slice of the whole resampled recording."""
     source_rate = recording.sample_rate
-    if source_rate == sample_rate:
-        yield from recording.blocks(start, None if stop is None else stop - start)
-        return
     # Source frame i*a and output sample i*b are the same instant: start there, CONTEXT_S early, and drop the surplus.
     common = math.gcd(source_rate, sample_rate)
     frames_per_step, samples_per_step = source_rate // common, sample_rate // common
@@ -144,11 +143,12 @@ def _resampled(recording: Recording, sample_rate: int, start: int, stop: int | N
     if stop is not None:
         left = stop - start
         n_frames = math.ceil(stop * source_rate / sample_rate + CONTEXT_S * source_rate) - first_frame
-    stream = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality=QUALITY)
+    same = source_rate == sample_rate
+    stream = None if same else soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality=QUALITY)
     n_read = n_given = 0
     for block, is_last in _with_last(recording.blocks(first_frame, n_frames)):
         n_read += len(block)
-        output = stream.resample_chunk(block, last=is_last)
+        output = block if stream is None else stream.resample_chunk(block, last=is_last)
         if is_last:
             total = max(1, _round_half_up((first_frame + n_read) * sample_rate, source_rate)) - step * samples_per_step
             output = _exactly(output, block, max(0, total - n_given))
