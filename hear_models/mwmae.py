@@ -1,9 +1,9 @@
-"""MW-MAE: masked autoencoders with multi-window local-global attention are better audio learners (Yadav et al., ICLR 2024).
+"""MW-MAE: masked autoencoders with multi-window local-global attention (Yadav et al., ICLR 2024, arXiv 2306.00561).
 
 A plain ViT encoder on log-mel patches; what is peculiar stands in the decoder, where every attention head has a
-non-overlapping window of its own. The MAE baseline (`hear_models.mae`) is the same network with plain decoder attention and
-a class token. A unit is 200 log-mel frames (2 s) x 80 bands; with patches of 4 frames x 16 bands it gives 50 steps of 40 ms,
-each the concatenation of its 5 band tokens, low band first: 5 x 768 = 3840 dimensions for the base model.
+non-overlapping window of its own. The MAE baseline (`hear_models.mae`) is the same network with plain decoder attention
+and a class token. A unit is 200 log-mel frames (2 s) x 80 bands; with patches of 4 frames x 16 bands it gives 50 steps
+of 40 ms, each the concatenation of its 5 band tokens, low band first: 5 x 768 = 3840 dimensions for the base model.
 Code: Apache-2.0. The authors' weights carry no licence of their own; fetch and convert them yourself
 (`hear-models convert mwmae`), and do not redistribute them.
 """
@@ -23,7 +23,7 @@ from torch.nn import init
 
 from hear_models import zoo
 from hear_models.checkpoints.mapping import Facts, Official, Rule, Shapes
-from hear_models.errors import CheckpointError
+from hear_models.errors import CheckpointError, UsageError
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.attention import Attention, MultiWindowAttention
 from hear_models.layers.init import lecun_normal_, materialise
@@ -34,7 +34,15 @@ from hear_models.pipeline.model import HearModel
 from hear_models.pipeline.normalise import Standardise
 from hear_models.pipeline.plan import Plan, Purpose, Unit, centre_times
 
-__all__ = ["Config", "Model", "get_scene_embeddings", "get_timestamp_embeddings", "load_model", "reconstruct", "window_rule"]
+__all__ = [
+    "Config",
+    "Model",
+    "get_scene_embeddings",
+    "get_timestamp_embeddings",
+    "load_model",
+    "reconstruct",
+    "window_rule",
+]
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,35 @@ class Config:
     n_mels: int = 80  # mel bands
     decoder_width: int = 384  # token width of the decoder
     decoder_depth: int = 4  # decoder blocks
-    decoder_windows: tuple[int, ...] = (2, 5, 10, 25, 50, 125, 0, 0)  # tokens in the window of each decoder head, 0 = global
-    decoder_shift_windows: bool = False  # roll the windows of odd decoder blocks by half (never used in published models)
+    decoder_windows: tuple[int, ...] = (
+        2,
+        5,
+        10,
+        25,
+        50,
+        125,
+        0,
+        0,
+    )  # window of each decoder head in tokens, 0 = global
+    decoder_shift_windows: bool = False  # roll the windows of odd decoder blocks by half (in no published model)
     class_token: bool = False  # a class token in front of the patches (MAE only)
     mask_ratio: float = 0.8  # share of the patches that pretraining removes
     norm_pix_loss: bool = False  # pretraining target: each patch normalised by its own mean and variance
     statistics_ddof: int = 1  # ddof of the clip's standard deviation: 1 official inference, 0 as in pretraining
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that give no network, with a UsageError that names them."""
+        for name in ("encoder_width", "encoder_depth", "patch_frames", "patch_bands", "decoder_width"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}. Give at least 1.")
+        for part, heads, width in (
+            ("encoder", self.encoder_heads, self.encoder_width),
+            ("decoder", len(self.decoder_windows), self.decoder_width),
+        ):
+            if heads < 1 or width % heads:
+                raise UsageError(
+                    f"{heads} {part} heads do not divide the width {width}. Choose another number of heads."
+                )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -70,7 +101,7 @@ class Config:
 
 
 def window_rule(tokens: int) -> tuple[int, ...]:
-    """The paper's windows for `tokens` patches: its divisors above 1 in rising order, and once more global (0 = global).
+    """The paper's windows for `tokens` patches: its divisors above 1 in rising order, and one more global (0 = global).
 
     250 patches give (2, 5, 10, 25, 50, 125, 0, 0).
     """
@@ -107,7 +138,8 @@ class Model(HearModel):
                 self.cls_token = nn.Parameter(torch.empty(1, 1, c.encoder_width))
             self.pos_embed = nn.Parameter(torch.empty(1, c.tokens + c.class_token, c.encoder_width))
             self.blocks = nn.ModuleList(
-                Block(Attention(c.encoder_width, c.encoder_heads), c.encoder_width, c.mlp_ratio) for _ in range(c.encoder_depth)
+                Block(Attention(c.encoder_width, c.encoder_heads), c.encoder_width, c.mlp_ratio)
+                for _ in range(c.encoder_depth)
             )
             self.norm = nn.LayerNorm(c.encoder_width, eps=LAYER_NORM_EPS)
             self.decoder = Decoder(c) if decoder else None
@@ -115,7 +147,7 @@ class Model(HearModel):
             initialise(self, seed)
 
     def plan(self, n_samples: int, purpose: Purpose) -> Plan:
-        """Consecutive units of `frames_per_unit`; steps with at least one real frame are kept, as in the official wrapper."""
+        """Consecutive units of `frames_per_unit`; steps with at least one real frame are kept, as in the official code."""
         c = self.config
         hop = self.frontend.hop_samples
         frames = self.frontend.n_frames(max(n_samples, self.min_samples))
@@ -124,7 +156,9 @@ class Model(HearModel):
         n_steps = units * c.grid[0] - c.grid[0] * pad // c.frames_per_unit
         step_samples = hop * c.patch_frames
         if self.timestamps == "official":
-            times = torch.arange(n_steps, dtype=torch.float64).numpy() * (1000.0 * n_samples / self.sample_rate / n_steps)
+            times = torch.arange(n_steps, dtype=torch.float64).numpy() * (
+                1000.0 * n_samples / self.sample_rate / n_steps
+            )
         else:
             times = centre_times(step_samples, hop * (c.patch_frames - 1) / 2, n_steps, n_samples, self.sample_rate)
         return Plan(
@@ -139,9 +173,9 @@ class Model(HearModel):
         return self.normalise(self.frontend(clip[None])[0])
 
     def training_view(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A crop for pretraining (section 7): log-mel [frames, bands] of a clip, standardised over the clip, cut at random.
+        """A crop for pretraining (section 7): log-mel [frames, bands], standardised over the clip, cut at random.
 
-        A clip that is shorter than a unit is continued by reflection, as at inference. float32 [frames_per_unit, bands].
+        A clip shorter than a unit is continued by reflection, as at inference. float32 [frames_per_unit, bands].
         """
         frames = self.config.frames_per_unit
         mean, std = clip.mean(dtype=np.float64), clip.std(dtype=np.float64)
@@ -195,7 +229,7 @@ class Decoder(nn.Module):
         self.class_rows = int(c.class_token)
 
     def forward(self, encoded: Tensor, ids_restore: Tensor) -> Tensor:
-        """Encoded visible tokens [units, class + kept, width], order [units, tokens] → pixels [units, tokens, pixels]."""
+        """Encoded visible tokens [units, class + kept, width], order [units, tokens] → [units, tokens, pixels]."""
         x = self.embed(encoded)
         class_token, visible = x[:, : self.class_rows], x[:, self.class_rows :]
         masked = self.mask_token.to(x.dtype).expand(x.shape[0], ids_restore.shape[1] - visible.shape[1], -1)
@@ -376,11 +410,10 @@ def infer_config(
     if "encoder_heads" not in facts.values and width in by_width:
         facts.add("encoder_heads", by_width[width], "the published size of that width")
     if "encoder_heads" not in facts.values:
-        raise CheckpointError(f"the weights (width {width}) do not tell the encoder's heads. Give --set encoder_heads=N.")
+        raise CheckpointError(
+            f"the weights (width {width}) do not tell the encoder's heads. Give --set encoder_heads=N."
+        )
     config = config_class(**facts.values)
-    heads = config.encoder_heads
-    if heads < 1 or width % heads:
-        raise CheckpointError(f"{heads} encoder heads do not divide the width {width}. Correct --set encoder_heads.")
     if config.tokens != tokens:
         raise CheckpointError(
             f"pos_embed has {tokens} tokens, but {config.frames_per_unit} frames x {config.n_mels} bands in patches of "

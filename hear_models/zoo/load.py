@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -46,9 +47,11 @@ def load(name_or_path: str | os.PathLike[str], family: str | None, options: Mapp
     model_options, dtype, device = check_options(module, options)
     parts = ("encoder", "decoder") if model_options.get("decoder") else ("encoder",)
     checkpoint = read(resolved, parts)
-    values = checkpoint.config if checkpoint else resolved.entry.manifest.configuration if resolved.entry else {}
-    model = build(module, values, model_options, resolved.name, random=checkpoint is None)
+    promised = resolved.entry.manifest.configuration if resolved.entry else {}
+    model = build(module, checkpoint.config if checkpoint else promised, model_options, resolved.name, not checkpoint)
     if checkpoint:
+        if resolved.entry:
+            compare(model, module.Config(**check_fields(module.Config, promised)), resolved)
         fill(model, checkpoint)
     else:
         warn_if_untrained(resolved)
@@ -162,7 +165,7 @@ def check_options(module: ModuleType, options: Mapping[str, Any]) -> tuple[dict[
                 f"{name!r} is no option of {module.__name__.split('.')[-1]}.{hint} Valid options: {', '.join(valid)}."
             )
     dtype = options.get("dtype", "float32")
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise UsageError(f"dtype={dtype!r} is unknown. Use one of {', '.join(DTYPES)}.")
     try:
         device = torch.device(options.get("device", "cpu"))
@@ -170,16 +173,11 @@ def check_options(module: ModuleType, options: Mapping[str, Any]) -> tuple[dict[
         raise UsageError(
             f"device={options['device']!r} is unknown ({error}). Use for instance 'cpu' or 'cuda'."
         ) from error
-    return {name: value for name, value in options.items() if name in own}, dtype_of(dtype), device
-
-
-def dtype_of(name: str) -> torch.dtype:
-    """The torch dtype behind an option's text."""
-    return DTYPES[name]
+    return {name: value for name, value in options.items() if name in own}, DTYPES[dtype], device
 
 
 def build(
-    module: ModuleType, values: Mapping[str, Any], options: Mapping[str, Any], name: str, *, random: bool
+    module: ModuleType, values: Mapping[str, Any], options: Mapping[str, Any], name: str, random: bool
 ) -> HearModel:
     """The network of a configuration: with seeded random weights, or (random=False) without memory, for `fill`."""
     seeded = "seed" in inspect.signature(module.Model.__init__).parameters
@@ -219,6 +217,17 @@ def fill(model: HearModel, checkpoint: Checkpoint) -> None:
     model.load_state_dict(dict(found), strict=True, assign=True)
 
 
+def compare(model: HearModel, promised: Any, resolved: Resolved) -> None:
+    """A bundled file must have the configuration that its manifest lists."""
+    for field in fields(promised):
+        in_file, in_manifest = getattr(model.config, field.name), getattr(promised, field.name)
+        if in_file != in_manifest:
+            raise CheckpointError(
+                f"{resolved.path}: {field.name} is {in_file}, but {in_manifest} by the manifest of {resolved.name}. "
+                "Correct the manifest."
+            )
+
+
 def warn_if_untrained(resolved: Resolved) -> None:
     """Once per name and process."""
     if resolved.entry is not None and not resolved.entry.trained and resolved.name not in _warned:
@@ -227,5 +236,13 @@ def warn_if_untrained(resolved: Resolved) -> None:
             f"{resolved.name} has no trained weights: this is a random network (seed {SEED_OF_UNTRAINED}). "
             "Its embeddings are good for tests and as a floor only.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=_level_of_caller(),
         )
+
+
+def _level_of_caller() -> int:
+    """The stacklevel, seen from the function that calls this one, of the first frame outside of the package."""
+    package, level, frame = str(Path(__file__).parents[1]), 0, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level + 1
