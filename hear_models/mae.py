@@ -1,7 +1,7 @@
-"""MAE: the baseline of the MW-MAE paper (Yadav et al., ICLR 2024), the same network with plain attention and a class token.
+"""MAE: the baseline of the MW-MAE paper (Yadav et al., ICLR 2024): plain attention everywhere, and a class token.
 
-See `hear_models.mwmae` for the network, units and dimensions; the class token takes part in attention and is dropped from the
-embeddings. Weights: as for MW-MAE, not ours to give (`hear-models convert mae`).
+See `hear_models.mwmae` for the network, units and dimensions; the class token takes part in attention and is dropped
+from the embeddings. Weights: as for MW-MAE, not ours to give (`hear-models convert mae`).
 """
 
 from __future__ import annotations

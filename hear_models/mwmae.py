@@ -101,7 +101,7 @@ class Config:
 
 
 def window_rule(tokens: int) -> tuple[int, ...]:
-    """The paper's windows for `tokens` patches: its divisors above 1 in rising order, and one more global (0 = global).
+    """The paper's windows for `tokens` patches: its divisors above 1, rising, then the whole once more (whole = 0).
 
     250 patches give (2, 5, 10, 25, 50, 125, 0, 0).
     """
@@ -147,7 +147,7 @@ class Model(HearModel):
             initialise(self, seed)
 
     def plan(self, n_samples: int, purpose: Purpose) -> Plan:
-        """Consecutive units of `frames_per_unit`; steps with at least one real frame are kept, as in the official code."""
+        """Consecutive units of `frames_per_unit`; steps with any real frame are kept, as in the official code."""
         c = self.config
         hop = self.frontend.hop_samples
         frames = self.frontend.n_frames(max(n_samples, self.min_samples))
