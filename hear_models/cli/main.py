@@ -49,7 +49,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line: 0 = done, 1 = work that failed, 2 = wrong use."""
     try:
-        cli.main(standalone_mode=True)
+        cli.main(prog_name="hear-models", standalone_mode=True)
     except HearModelsError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
