@@ -23,11 +23,16 @@ def command(out: Path, hours: float, seed: int, seconds: float, kind: str, worke
     short utterances with the program espeak-ng (each as long as it is; --seconds has no effect).
     A run that was stopped goes on where it was when the same command is given again.
     """
+    import math
+    import sys
     import time
 
     from hear_models.datasets import degrade, procedural, speech
     from hear_models.datasets.writing import claim_folder, write_corpus
+    from hear_models.errors import UsageError
 
+    if not math.isfinite(hours) or not math.isfinite(seconds):
+        raise UsageError(f"--hours {hours} and --seconds {seconds} must be finite. Give numbers.")
     settings = {"kind": kind, "seed": seed, **({"seconds": seconds} if kind == "procedural" else {})}
     if kind == "speech":
         speech.voices()  # fails here, before the folder exists, if the program is missing
@@ -40,6 +45,6 @@ def command(out: Path, hours: float, seed: int, seconds: float, kind: str, worke
     claim_folder(out, settings)
     started, files, written = time.monotonic(), 0, 0.0
     for files, written in write_corpus(out, make, hours * 3600, name=kind, workers=workers):
-        if click.get_text_stream("stderr").isatty():
-            click.echo(f"\r{files} files, {written / 3600:.2f} of {hours:g} hours", nl=False, err=True)
+        if sys.stderr.isatty():
+            click.echo(f"\r{files} files, {written / 3600:.2f} of {hours:g} hours\r", nl=False, err=True)
     click.echo(f"{files} files, {written / 3600:.2f} hours in {time.monotonic() - started:.0f} s: {out}")

@@ -58,7 +58,7 @@ def flute(pitch_hz: float, seconds: float, rng: np.random.Generator) -> Audio:
     t = np.arange(n) / RATE
     vibrato = 0.006 * np.sin(2 * np.pi * 5.2 * t) * np.minimum(1, t / 0.2)
     phase = 2 * np.pi * np.cumsum(pitch_hz * (1 + vibrato)) / RATE
-    tone = sum(level * np.sin(k * phase) for k, level in enumerate([1, 0.35, 0.18, 0.05, 0.02], start=1))
+    tone = np.sum([level * np.sin(k * phase) for k, level in enumerate([1, 0.35, 0.18, 0.05, 0.02], 1)], axis=0)
     spectrum = coloured_spectrum(rng, n // 2 + 1, 3)
     freqs_hz = np.linspace(0, RATE / 2, spectrum.size)
     spectrum *= np.exp(-0.5 * (np.log2(np.maximum(freqs_hz, 1) / (2 * pitch_hz)) / 0.8) ** 2)
@@ -114,7 +114,7 @@ def siren(seed: int) -> Audio:
     tones = np.repeat([440, 585, 440, 585], int(0.5 * RATE))
     pitch = np.convolve(tones, np.ones(320) / 320, mode="same")[160:-160]
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    dry = sum(np.sin(k * phase) / k for k in range(1, 9))
+    dry = np.sum([np.sin(k * phase) / k for k in range(1, 9)], axis=0)
     street = room_response(np.random.default_rng(seed), 0.5, RATE)
     return np.convolve(dry, street)[: dry.size].astype(np.float32)
 

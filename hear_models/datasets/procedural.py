@@ -90,7 +90,7 @@ def _read_table(table: Audio, phase: np.ndarray) -> Audio:
     index = position.astype(np.int32)
     np.minimum(index, TABLE - 1, out=index)
     below = table[index]
-    return below + (position - index) * (table[index + 1] - below)
+    return below + (position - index.astype(np.float32)) * (table[index + 1] - below)
 
 
 def _phase(pitch_hz: Audio, sample_rate: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import soxr
 
 from hear_models.datasets.degrade import SPEECH, Audio, degrade
 from hear_models.datasets.words import listed, utterance
-from hear_models.errors import HearModelsError
+from hear_models.errors import HearModelsError, UsageError
 
 SHORTEST_S, LONGEST_S = 0.25, 3.0
 TRIM_DB = -45.0  # re the utterance's peak: what counts as silence at its ends
@@ -31,26 +31,28 @@ ACCENTS = frozenset(
 
 
 @lru_cache(maxsize=1)
-def voices() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """English voices, voices of other languages, and speaker variants of the installed espeak-ng, each sorted.
-
-    Raises `HearModelsError` if the program is not there.
-    """
+def languages() -> frozenset[str]:
+    """Languages that the installed espeak-ng speaks by itself. Raises `HearModelsError` if the program is not there."""
     if shutil.which("espeak-ng") is None:
         raise HearModelsError(
             "The program espeak-ng, which makes the synthetic speech, is not on the PATH. "
             "Install it (Debian, Ubuntu: apt install espeak-ng), or make procedural sound instead (--kind procedural)."
         )
     listed = [line.split() for line in _run(["espeak-ng", "--voices"]).decode().splitlines()[1:]]
-    languages = {row[1] for row in listed if len(row) > 4 and not row[4].startswith("mb/")}
-    variants = {
-        line.split("!v/", 1)[1].strip()
-        for line in _run(["espeak-ng", "--voices=variant"]).decode().splitlines()[1:]
-        if "!v/" in line
-    }
-    english = sorted(name for name in languages if name == "en" or name.startswith("en-"))
-    plain = sorted(name for name in variants if " " not in name and name != "whisperf")
-    return tuple(english), tuple(sorted(languages & ACCENTS)), tuple(plain)
+    return frozenset(row[1] for row in listed if len(row) > 4 and not row[4].startswith("mb/"))
+
+
+@lru_cache(maxsize=1)
+def voices() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """English voices, voices of other languages, and speaker variants of the installed espeak-ng, each sorted.
+
+    Raises `HearModelsError` if the program is not there.
+    """
+    english = sorted(name for name in languages() if name == "en" or name.startswith("en-"))
+    listed = _run(["espeak-ng", "--voices=variant"]).decode().splitlines()[1:]
+    variants = sorted({line.split("!v/", 1)[1].strip() for line in listed if "!v/" in line})
+    plain = [name for name in variants if " " not in name and name != "whisperf"]
+    return tuple(english), tuple(sorted(languages() & ACCENTS)), tuple(plain)
 
 
 def _run(command: list[str]) -> bytes:
@@ -69,7 +71,10 @@ def say(
     """Speak `text` with espeak-ng: float32 `[samples]` at 16 kHz, ends trimmed (empty if nothing was said).
 
     `voice` is espeak-ng's `language` or `language+variant`, pitch 0..99, amplitude 0..200, gap in units of 10 ms.
+    Raises `UsageError` for an unknown language (espeak-ng itself would speak with another voice, without a word).
     """
+    if voice.split("+")[0] not in languages():
+        raise UsageError(f"espeak-ng has no voice {voice!r}. `espeak-ng --voices` lists what it has.")
     prosody = ["-p", str(pitch), "-s", str(words_per_minute), "-a", str(amplitude), "-g", str(gap)]
     wav = _run(["espeak-ng", "-v", voice, *prosody, "--stdout", "--", text])
     if len(wav) <= 44:

@@ -6,37 +6,47 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hear_models.errors import UsageError
+from hear_models.errors import HearModelsError, UsageError
 
 SETTINGS_FILE = "corpus.json"
 FILES_PER_FOLDER = 1000
 
 
 def write_flac(path: Path, audio: npt.NDArray[np.float32], sample_rate: int) -> None:
-    """Write mono float `[samples]` in [-1, 1] as 16-bit FLAC; the file appears complete or not at all."""
+    """Write mono float `[samples]` in [-1, 1] as 16-bit FLAC; the file appears complete or not at all.
+
+    Raises `HearModelsError` where the folder cannot be written to or the disk is full.
+    """
     import soundfile
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             soundfile.write(file, audio, sample_rate, format="FLAC", subtype="PCM_16")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise HearModelsError(f"{path} could not be written ({error}). Make room, or choose another folder.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     """Note in `folder` what is made there; raise `UsageError` if it already holds a corpus made with other settings."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made ({error.strerror}). Choose another folder.") from error
     note = folder / SETTINGS_FILE
     text = json.dumps(settings, sort_keys=True)
     if note.exists():
@@ -63,7 +73,8 @@ def write_corpus(
     """Write `make(0)`, `make(1)`, ... until `seconds` of audio are there; yields (files, seconds) as they grow.
 
     A file that is already there is kept, so the same call goes on where an earlier one stopped. `make` may return None:
-    that index is left out, then and always. Ends in the same set of files whatever `workers` is.
+    that index is left out, then and always. Ends in the same set of files whatever `workers` is. Raises
+    `HearModelsError` if the first 200 indices give nothing.
     """
     import soundfile
 
@@ -85,4 +96,8 @@ def write_corpus(
             for duration in pool.map(one, range(index, index + batch)):
                 files, total = files + (duration > 0), total + duration
             index += batch
+            if index >= 200 and total == 0:
+                raise HearModelsError(
+                    f"Nothing usable in {index} tries to make {name}. Try one by hand and look at it."
+                )
             yield files, total
