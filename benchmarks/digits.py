@@ -214,6 +214,12 @@ def model_embedder(model: HearModel) -> Callable[[list[Tensor]], Tensor]:
     return lambda clips: torch.stack(model.embed_clips(clips, "scene"))
 
 
+def label(name: str, model: HearModel) -> str:
+    """Name of a model's row: the registry's name or the file's, and whether nobody ever trained it."""
+    short = Path(name).stem if name.endswith(".safetensors") else name
+    return short if model.checkpoint is not None and model.checkpoint.trained else f"{short}, untrained"
+
+
 def random_twin(model: HearModel, seed: int) -> HearModel:
     """The same network, initialised at random."""
     twin: HearModel = type(model)(model.config, seed=seed)  # type: ignore[call-arg]
@@ -299,7 +305,7 @@ def main(
     chosen = list(models) + [str(path) for path in checkpoints]
     if not chosen and (random_seeds or not floors):
         chosen = ["mae-nano", "mwmae-nano"]
-    loaded = {Path(name).stem if name.endswith(".safetensors") else name: zoo.load_model(name) for name in chosen}
+    loaded = {label(name, model): model for name in chosen for model in [zoo.load_model(name)]}
 
     embedders = dict(FLOORS) if floors else {}
     if loaded:
