@@ -153,6 +153,14 @@ def test_every_model_stands_in_the_documents():
             assert row, f"the README's table has no row of {entry.name} with {entry.scene_embedding_size} dimensions"
 
 
+def test_the_tolerances_in_the_documents_are_those_of_the_tests():
+    from golden_inputs import TOLERANCE
+
+    table = (ROOT / "docs" / "families.md").read_text("utf-8").partition("### Precision")[2]
+    written = dict(re.findall(r"^\| (.+?) \| ([\d.e-]+) \|$", table, re.MULTILINE))
+    assert {name: float(value) for name, value in written.items()} == TOLERANCE
+
+
 @pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
 def test_every_link_to_a_file_of_the_project_leads_somewhere(document):
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8"))

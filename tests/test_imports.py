@@ -13,7 +13,8 @@ HEAVY = ("torch", "numpy", "soundfile", "huggingface_hub", "pyarrow", "sklearn")
 def loaded_by(code: str) -> set[str]:
     """The heavy packages in `sys.modules` of a fresh interpreter after `code`."""
     probe = f"{code}\nimport sys\nprint('loaded:', *[name for name in {HEAVY!r} if name in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
     return set(run.stdout.rpartition("loaded:")[2].split())
 
 
