@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ class ParquetOutput:
 
     def write(self, source: Source, info: SourceInfo, rows: Rows) -> None:
         """Add a recording's rows to the current part."""
+        try:
+            self._append(source, info, rows)
+        except BaseException:  # Ctrl-C too: a part that lacks rows of a recording must not count
+            self._discard_part()
+            raise
+        old = self._part_began and time.monotonic() - self._part_began > PART_SECONDS
+        if old or self._part_bytes + self._group_bytes >= PART_BYTES:
+            self._close_part()
+        else:
+            self._part_began = self._part_began or time.monotonic()
+
+    def _append(self, source: Source, info: SourceInfo, rows: Rows) -> None:
         arrow = self.pyarrow
         schema = self._schema(rows)
         for embeddings, times in rows.chunks():
@@ -90,9 +103,6 @@ class ParquetOutput:
             self._group_bytes += embeddings.nbytes
             if self._group_bytes >= GROUP_BYTES:
                 self._write_group()
-        if self._part_bytes >= PART_BYTES or (self._part_began and time.monotonic() - self._part_began > PART_SECONDS):
-            self._close_part()
-        self._part_began = self._part_began or time.monotonic()
 
     def finish(self) -> None:
         """Join the old table and all parts into the table, and remove the parts."""
@@ -163,12 +173,23 @@ class ParquetOutput:
         self._write_group()
         if self._writer is None:
             return
+        try:
+            self._writer.close()
+            temporary = Path(f"{self._part_path}.tmp")
+            _flush(temporary)
+            os.replace(temporary, self._part_path)
+            self._writer, self._part_bytes, self._part_began = None, 0, 0.0
+        except BaseException:
+            self._discard_part()
+            raise
+
+    def _discard_part(self) -> None:
+        self._group, self._group_bytes, self._part_bytes, self._part_began = [], 0, 0, 0.0
         writer, self._writer = self._writer, None
-        writer.close()
-        temporary = Path(f"{self._part_path}.tmp")
-        _flush(temporary)
-        os.replace(temporary, self._part_path)
-        self._part_bytes, self._part_began = 0, 0.0
+        if writer is not None:
+            with suppress(Exception):  # the disk may be full
+                writer.close()
+            Path(f"{self._part_path}.tmp").unlink(missing_ok=True)
 
     def _read_done(self, file: Path) -> dict[str, tuple[int, int]]:
         try:
