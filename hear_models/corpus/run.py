@@ -144,15 +144,20 @@ def embed_sources(
     target = Path(output)
     is_table = target.suffix.lower() == ".parquet"
     target_of: type[ParquetOutput] | type[NpzOutput] = ParquetOutput if is_table else NpzOutput
-    out: Output = target_of(target, settings, overwrite)
-    with only_writer(out.spool_folder, target):
-        try:
-            todo = _todo(sources, out, summary)
-            run = _Run(model, settings, out, summary, progress or (lambda _: None))
-            run.go(todo, workers or min(4, os.cpu_count() or 1), batch_seconds)
-            out.finish()
-        finally:
-            out.close()
+    try:
+        out: Output = target_of(target, settings, overwrite)
+        with only_writer(out.spool_folder, target):
+            try:
+                run = _Run(model, settings, out, summary, progress or (lambda _: None))
+                run.go(_todo(sources, out, summary), workers or min(4, os.cpu_count() or 1), batch_seconds)
+                out.finish()
+            finally:
+                out.close()
+    except OSError as error:  # what a recording's own file can raise is caught where it is read
+        raise HearModelsError(
+            f"{shown(target)} cannot be written: {error.strerror or error}. "
+            "Finished recordings are kept; the same command goes on from here."
+        ) from error
     return summary
 
 
@@ -281,13 +286,7 @@ class _Run:
             if file.error is None:
                 end = file.end
                 info = replace(file.info, sample_rate=end.sample_rate, channels=end.channels, duration_s=end.duration_s)
-                try:
-                    self.out.write(file.source, info, file.rows)
-                except OSError as error:
-                    raise HearModelsError(
-                        f"The output of {shown(file.source.path)} cannot be written: {error.strerror or error}. "
-                        "Finished ones are kept; the same command goes on from here."
-                    ) from error
+                self.out.write(file.source, info, file.rows)
                 self.summary.embedded += 1
                 self.summary.embeddings += file.rows.n
             else:
