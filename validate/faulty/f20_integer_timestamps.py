@@ -1,0 +1,18 @@
+"""Fault 20: timestamps are integers."""
+
+from typing import Any
+
+from torch import Tensor
+
+from validate._base import Frames, hear_functions
+
+EXPECTED = ("dtypes", "error", "timestamps are torch.int64")
+
+
+class Model(Frames):
+    def timestamp_embeddings(self, audio: Tensor) -> Any:
+        steps, times = super().timestamp_embeddings(audio)
+        return steps, times.long()
+
+
+load_model, get_timestamp_embeddings, get_scene_embeddings = hear_functions(Model)
