@@ -54,26 +54,31 @@ class Model(torch.nn.Module):
     sample_rate, scene_embedding_size, timestamp_embedding_size = 16000, 16, 16
 
 def load_model(model_file_path: str = ""):
+    if model_file_path:
+        raise ValueError(f"nothing is learned here, so there is nothing to load from {model_file_path}")
     return Model().eval()
 
-def _check(audio):
+def _frames(audio, model):
     if not isinstance(audio, torch.Tensor) or audio.ndim != 2 or not audio.is_floating_point() or audio.shape[-1] == 0:
         raise ValueError("audio must be a float tensor [clips, samples]")
     if not torch.isfinite(audio).all():
         raise ValueError("audio holds NaN or infinity")
-    return audio.detach().float()
+    model.eval()
+    audio = audio.detach().float()
+    steps = max(1, (audio.shape[1] + 400) // 800)  # a frame is kept if its centre lies in the clip
+    missing = max(0, 800 * steps - audio.shape[1])
+    frames = torch.nn.functional.pad(audio, (0, missing))[:, : 800 * steps].reshape(len(audio), steps, 800)
+    bands = torch.fft.rfft(frames)[..., 1:401].abs().reshape(len(audio), steps, 16, 25).mean(-1)
+    return torch.log(bands + 1e-3)
 
 def get_timestamp_embeddings(audio, model):
-    audio = _check(audio)
-    steps = -(-audio.shape[1] // 800)
-    frames = torch.nn.functional.pad(audio, (0, 800 * steps - audio.shape[1])).reshape(len(audio), steps, 800)
-    bands = torch.fft.rfft(frames)[..., 1:401].abs().reshape(len(audio), steps, 16, 25).mean(-1)
-    centres = torch.arange(steps, dtype=torch.float64) * 50.0 + 25.0
-    centres = centres.clamp(max=1000.0 * audio.shape[1] / 16000).float()
-    return torch.log(bands + 1e-3), centres.expand(len(audio), -1).clone()
+    embeddings = _frames(audio, model)
+    centres = torch.arange(embeddings.shape[1], dtype=torch.float64) * 50.0 + 25.0
+    centres = centres.clamp(max=1000.0 * audio.shape[1] / 16000).float()  # matters for a clip below 25 ms
+    return embeddings, centres.expand(len(audio), -1).clone()
 
 def get_scene_embeddings(audio, model):
-    return get_timestamp_embeddings(audio, model)[0].mean(1)
+    return _frames(audio, model).mean(1)
 '''
 
 
