@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from flax_writer import pack, unflatten
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hear_models import mae, mwmae
 from hear_models.checkpoints.convert import convert
 from hear_models.checkpoints.flax_msgpack import read_flax
 from hear_models.checkpoints.mapping import Rule, Shapes, SourceArray, apply_rules, check_shapes
 from hear_models.checkpoints.safetensors_file import read_checkpoint
-from hear_models.errors import CheckpointError, UsageError
+from hear_models.errors import CheckpointError, HearModelsError, UsageError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "mwmae"
 MINIS = {"mwmae_mini": "mwmae", "mwmae_bf16_mini": "mwmae", "mae_mini": "mae"}
@@ -340,3 +342,26 @@ def test_numbers_in_keys_are_matched_whole():
     for key in ("block_7/w", "block_07/w2", "xblock_07/w", "block_07xw", "block_٠٧/w"):
         with pytest.raises(CheckpointError, match="unknown"):
             apply_rules({key: one}, rules)
+
+
+SMALLEST = (GOLDEN / "mwmae_bf16_mini" / "checkpoint_2").read_bytes()
+PARAMS_AT = SMALLEST.index(b"params")  # the container before it is optimiser state, of which only the frame is read
+
+
+@given(
+    edits=st.lists(st.tuples(st.integers(PARAMS_AT, len(SMALLEST) - 1), st.integers(1, 255)), min_size=1, max_size=4)
+)
+@settings(max_examples=60, deadline=5000)
+def test_a_mutated_official_file_converts_or_ends_in_our_error(edits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mutated")
+    data = bytearray(SMALLEST)
+    for at, change in edits:
+        data[at] ^= change
+    (folder / "checkpoint_2").write_bytes(data)
+    shutil.copy(GOLDEN / "mwmae_bf16_mini" / "config.json", folder)
+    try:
+        convert("mwmae", folder, folder / "m.safetensors", overrides=HEADS)
+    except HearModelsError:
+        assert not (folder / "m.safetensors").exists()
+    else:  # a weight changed, nothing else
+        assert read_checkpoint(folder / "m.safetensors").config["encoder_width"] == 24
