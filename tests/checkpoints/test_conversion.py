@@ -351,7 +351,7 @@ PARAMS_AT = SMALLEST.index(b"params")  # the container before it is optimiser st
 @given(
     edits=st.lists(st.tuples(st.integers(PARAMS_AT, len(SMALLEST) - 1), st.integers(1, 255)), min_size=1, max_size=4)
 )
-@settings(max_examples=60, deadline=5000)
+@settings(max_examples=60, deadline=20_000)
 def test_a_mutated_official_file_converts_or_ends_in_our_error(edits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mutated")
     data = bytearray(SMALLEST)

@@ -192,7 +192,7 @@ def test_too_many_entries_are_refused(read):
 
 
 @given(data=st.binary(max_size=400))
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=300, deadline=20_000)
 def test_random_bytes_give_only_checkpoint_errors(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "random"
     path.write_bytes(b"\x82" + data)
@@ -222,7 +222,7 @@ def mutated(draw) -> bytes:
 
 
 @given(data=mutated(), only=st.sampled_from([None, ("params",), ("step",)]))
-@settings(max_examples=400, deadline=2000)
+@settings(max_examples=400, deadline=20_000)
 def test_a_mutated_checkpoint_is_read_or_refused_in_little_memory(data, only, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "mutated"
     path.write_bytes(data)
