@@ -10,7 +10,7 @@ one vector: a model's scene embedding, or for the floors statistics over time of
 front end of MW-MAE). No padding, no trimming, no augmentation but what the model does itself.
 
 Probe. Multinomial logistic regression (L2, lbfgs) on features standardised with the training recordings' mean and
-standard deviation. C is one of 1e-4, 1e-3, 1e-2, 1e-1, 1.
+standard deviation. C is one of 1e-3, 1e-2, 1e-1, 1, 10.
 
 (a) Leave one speaker out, over all speakers but `theo`: train on the others, score the one; the C of a fold is chosen
     by leaving out one more speaker among the training speakers. Reported: accuracy per speaker, and their mean. If a
@@ -45,7 +45,7 @@ from hear_models.pipeline.model import HearModel
 from hear_models.pipeline.normalise import Standardise
 
 HELD_OUT = "theo"  # no code of this project trains on this speaker
-C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+C_GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 SAMPLE_RATE = 16_000
 RANDOM_SEEDS = 5
 
