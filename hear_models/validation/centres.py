@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def with_burst(ctx: Context, background: Tensor, seconds: float) -> tuple[Tensor
     return audio, 1000.0 * (start + (n - 1) / 2) / ctx.rate
 
 
-def response(change: Tensor, times: Tensor, burst: float) -> Response:
+def locate(change: Tensor, times: Tensor, burst: float) -> Response:
     """Locate the answer in `change` (squared change of each step, [steps]) at `times` [steps] in ms.
 
     The weight of a step is what it changes by beyond half of the largest change. A transformer whose units are 2 s
@@ -56,6 +56,25 @@ def response(change: Tensor, times: Tensor, burst: float) -> Response:
     centroid = float((weights * times).sum() / weights.sum())
     answering = times[change >= 0.01 * change.max()]
     return Response(burst, centroid, float(answering.max() - answering.min()) + (hop_ms(times) or 0.0))
+
+
+def two_views(change: Tensor, times: Tensor, burst: float) -> tuple[Response, Response]:
+    """The answer in `change` [steps, dim] as it is, and without what all steps of a wide answer have in common.
+
+    In a network that spreads a summary of its unit over all steps, the common part can exceed the local one, and only
+    the second view finds the place. In a network with one long window the common part is the answer, and only the
+    first one does. A wrong time axis is wrong in both.
+    """
+    plain = locate(change.square().sum(dim=1), times, burst)
+    energy = change.square().sum(dim=1)
+    wide = energy >= 0.01 * energy.max()
+    if int(wide.sum()) < 5:
+        return plain, plain
+    local = torch.where(wide[:, None], change - change[wide].median(dim=0).values, torch.zeros_like(change))
+    energy = local.square().sum(dim=1)
+    if float(energy.max()) <= 0:
+        return plain, plain
+    return plain, replace(locate(energy, times, burst), width=plain.width)
 
 
 def responses(ctx: Context) -> tuple[float, list[Response]] | None:
@@ -79,9 +98,10 @@ def responses(ctx: Context) -> tuple[float, list[Response]] | None:
         if hop is None or row.shape[0] < 4:
             return None
         stacked = torch.stack(embeddings)  # [clips, steps, dim]
-        change = (stacked - stacked.median(dim=0).values).square().sum(dim=-1)
-        seen = [i for i in range(len(bursts)) if float(change[i].max()) > 0]
-        return hop, [response(change[i], row, bursts[i]) for i in seen]
+        change = stacked - stacked.median(dim=0).values
+        seen = [i for i in range(len(bursts)) if bool(change[i].any())]
+        views = zip(*(two_views(change[i], row, bursts[i]) for i in seen), strict=True)
+        return hop, min(map(list, views), key=lambda view: np.median([abs(r.error) for r in view]), default=[])
 
     return ctx.shared("burst responses", run)
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_models.validation.centres import BACKGROUND, response, with_burst
+from hear_models.validation.centres import BACKGROUND, two_views, with_burst
 from hear_models.validation.context import Context, error, info, warning
 from hear_models.validation.findings import Finding
 from hear_models.validation.timestamps import LARGE_HOP_MS, ROUNDING_MS, hop_ms, standard_times
@@ -269,12 +269,12 @@ def check_drift(ctx: Context) -> Iterator[Finding]:
     if other.shape[1:] != middle.embeddings.shape:
         return
     # both recordings hold the burst once, so statistics of the whole clip cancel
-    change = (other[0].double() - middle.embeddings.double()).square().sum(dim=1)
+    change = other[0].double() - middle.embeddings.double()
     row = times[0].double()
     for burst, half in ((early, row < (early + late) / 2), (late, row >= (early + late) / 2)):
-        if not bool(half.any()) or float(change[half].max()) <= 0:
+        if not bool(change[half].any()):
             continue
-        answer = response(change[half], row[half], burst)
+        answer = min(two_views(change[half], row[half], burst), key=lambda view: abs(view.error))
         hop = hop_ms(row) or 0.0
         tolerance = max(hop, 0.1 * answer.width)
         if abs(answer.error) > tolerance:

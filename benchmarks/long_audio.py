@@ -1,0 +1,115 @@
+"""Measures 20 minutes of audio in one call: peak memory of the process (this zoo promises 4 GB, HEAR's rule is 16).
+
+    python benchmarks/long_audio.py                       the default model
+    python benchmarks/long_audio.py mwmae-nano random:mwmae --minutes 20 --json
+
+A model is a name of `hear-models list`, a .safetensors file, or random:FAMILY, the family's default configuration (for
+mwmae the published base size) with seeded random weights: speed and memory do not depend on what the weights are.
+Each model runs in a process of its own, so that peaks do not mix. Exit status: 0 if every peak is below --limit-gb,
+1 if not, 2 for wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from importlib import import_module
+from typing import Any
+
+FUNCTIONS = ("get_timestamp_embeddings", "get_scene_embeddings")
+
+
+def peak_gb() -> float:
+    """Largest resident size of this process so far, GB (10^9 bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def measure(name: str, minutes: float, function: str, threads: int) -> dict[str, Any]:
+    """Embed `minutes` of seeded noise in one call; to be run in a fresh process."""
+    import torch
+
+    import hear_models
+
+    if threads:
+        torch.set_num_threads(threads)
+    if name.startswith("random:"):
+        family = import_module(f"hear_models.{name.removeprefix('random:')}")
+        model = family.Model(family.Config(), seed=0).eval()
+    else:
+        model = hear_models.load_model(name)
+        family = import_module(f"hear_models.{model.family}")
+    n_samples = int(minutes * 60 * model.sample_rate)
+    audio = torch.rand(1, n_samples, generator=torch.Generator().manual_seed(0)) * 0.2 - 0.1
+    loaded, started = peak_gb(), time.perf_counter()
+    result = getattr(family, function)(audio, model)
+    seconds = time.perf_counter() - started
+    embeddings = result if isinstance(result, torch.Tensor) else result[0]
+    assert bool(torch.isfinite(embeddings).all())
+    return {
+        "model": name,
+        "function": function,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "minutes": minutes,
+        "shape": list(embeddings.shape),
+        "result_gb": embeddings.numel() * 4 / 1e9,
+        "seconds": seconds,
+        "audio_seconds_per_second": minutes * 60 / seconds,
+        "threads": torch.get_num_threads(),
+        "gb_before_call": loaded,
+        "peak_gb": peak_gb(),
+    }
+
+
+def in_fresh_process(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """`measure` in a process of its own; what goes wrong there goes to stderr and ends this one."""
+    command = [sys.executable, os.path.abspath(__file__), "--one", name, "--minutes", str(arguments.minutes)]
+    command += ["--function", arguments.function, "--threads", str(arguments.threads)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if run.returncode:
+        sys.exit(f"long_audio: {name} failed with exit status {run.returncode} (its message stands above)")
+    row: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return row
+
+
+def main() -> int:
+    """Measure the models given, print a table or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="MODEL", default=["mwmae-nano"])
+    parser.add_argument("--minutes", type=float, default=20.0, help="of audio in one call (default: 20)")
+    parser.add_argument("--function", choices=FUNCTIONS, default=FUNCTIONS[0])
+    parser.add_argument("--limit-gb", type=float, default=4.0, help="largest peak allowed (default: 4)")
+    parser.add_argument("--threads", type=int, default=0, help="of torch (default: as it likes)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    parser.add_argument("--one", metavar="MODEL", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.minutes <= 0:
+        parser.error("--minutes must be above zero")
+    if arguments.one:
+        print(json.dumps(measure(arguments.one, arguments.minutes, arguments.function, arguments.threads)))
+        return 0
+    rows = []
+    if not arguments.json:
+        print(f"{'model':<24} {'parameters':>11} {'minutes':>7} {'seconds':>8} {'x real time':>11} {'peak GB':>8}")
+    for name in arguments.models:
+        row = in_fresh_process(name, arguments)
+        rows.append({**row, "limit_gb": arguments.limit_gb, "below_limit": row["peak_gb"] <= arguments.limit_gb})
+        if not arguments.json:
+            over = "" if rows[-1]["below_limit"] else f"  above {arguments.limit_gb:g}"
+            print(
+                f"{name:<24} {row['parameters']:>11,} {row['minutes']:>7g} {row['seconds']:>8.1f} "
+                f"{row['audio_seconds_per_second']:>11.1f} {row['peak_gb']:>8.2f}{over}",
+                flush=True,
+            )
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    return 0 if all(row["below_limit"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
