@@ -10,10 +10,18 @@ import click
 @click.command(name="pretrain", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("recipe")
 @click.option(
-    "--data", "folders", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of recordings; repeatable."
+    "--data",
+    "folders",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of recordings; repeatable.",
 )
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Default: runs/RECIPE.")
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Where features are kept. Default: OUTPUT/features.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where features are kept. Default: OUTPUT/features.",
+)
 @click.option("--steps", type=click.IntRange(1), help="Another number of updates than the recipe's.")
 @click.option("--stop-after", type=click.IntRange(1), help="Updates in this call; then save and end.")
 @click.option("--device", help="cpu, cuda, cuda:1 ... Default: cuda if there is one.")

@@ -74,8 +74,8 @@ class HearModel(nn.Module):
         raise NotImplementedError
 
     def embed(self, units: Tensor) -> Tensor:
-        """Units [units, positions, bands] → tokens [units, tokens, width]."""
-        raise NotImplementedError
+        """Units [units, positions, bands] → tokens [units, tokens, width]; the features themselves if there is no network."""
+        return units
 
     def through_blocks(self, tokens: Tensor) -> list[Tensor]:
         """Tokens → the output of every block [units, tokens, width], the last one after the final norm."""
@@ -93,7 +93,9 @@ class HearModel(nn.Module):
 
     def encode_layers(self, units: Tensor) -> Tensor:
         """Units → steps of every layer [units, steps, layers, dim], float32."""
-        return torch.stack([self.fold_steps(tokens) for tokens in self.through_blocks(self.embed(units.to(self.compute_dtype)))], dim=2).float()
+        return torch.stack(
+            [self.fold_steps(tokens) for tokens in self.through_blocks(self.embed(units.to(self.compute_dtype)))], dim=2
+        ).float()
 
     def forward(self, audio: Tensor) -> Tensor:
         """Audio [clips, samples] → scene embeddings [clips, dim]. Keeps gradients; the HEAR functions do not."""
@@ -211,7 +213,7 @@ class HearModel(nn.Module):
                     flush()
                 queue.append((state, first_step, unit, positions))
                 first_step += unit.steps
-                if len(queue) >= units_per_forward(positions.device):
+                if len(queue) >= units_per_forward(positions.device, unit.length):
                     flush()
             while waiting and waiting[0].complete:
                 done = waiting.pop(0)
@@ -251,7 +253,9 @@ def scene_mean(steps: Tensor, plan: Plan) -> Tensor:
 def check_audio(audio: Tensor) -> None:
     """Raise `InputError` unless `audio` is a non-empty 2-D floating-point tensor."""
     if not isinstance(audio, Tensor):
-        raise InputError(f"audio is a {type(audio).__name__}; HEAR functions take a tensor. Use torch.from_numpy(array).")
+        raise InputError(
+            f"audio is a {type(audio).__name__}; HEAR functions take a tensor. Use torch.from_numpy(array)."
+        )
     if audio.ndim != 2:
         raise InputError(
             f"audio has shape {tuple(audio.shape)}; HEAR functions take [clips, samples]. "
@@ -264,7 +268,9 @@ def check_audio(audio: Tensor) -> None:
 def check_clip(clip: Tensor, index: int) -> None:
     """Raise `InputError` unless `clip` is a non-empty, finite, 1-D floating-point tensor."""
     if clip.ndim != 1:
-        raise InputError(f"clip {index} has shape {tuple(clip.shape)}; a clip is [samples], mono. Mix its channels down first.")
+        raise InputError(
+            f"clip {index} has shape {tuple(clip.shape)}; a clip is [samples], mono. Mix its channels down first."
+        )
     if not clip.is_floating_point():
         raise InputError(
             f"clip {index} is {clip.dtype}; audio is floating point in [-1, 1]. "

@@ -52,7 +52,9 @@ def reflect_positions(n_positions: int, length: int) -> Tensor:
     return torch.where(index < n_positions, index, period - index)
 
 
-def centre_times(step_samples: float, first_centre: float, n_steps: int, n_samples: int, sample_rate: int) -> np.ndarray:
+def centre_times(
+    step_samples: float, first_centre: float, n_steps: int, n_samples: int, sample_rate: int
+) -> np.ndarray:
     """Centres of the steps that lie inside the clip, in ms, float64; the only step of a tiny clip is put at its end at most."""
     centres = first_centre + step_samples * np.arange(n_steps)
     inside = centres[centres <= n_samples]

@@ -25,6 +25,7 @@ from hear_models.errors import CheckpointError, UsageError
 from hear_models.pretraining.crops import Crops
 from hear_models.pretraining.features import folder_source, procedural_source
 from hear_models.pretraining.recipe import Recipe
+from hear_models.zoo import list_models
 
 STATE, MODEL, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -55,14 +56,20 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
         UsageError: no data, or the output folder belongs to another recipe.
         CheckpointError: the saved state is damaged.
     """
-    module = import_module(f"hear_models.{recipe.family}")
+    module = _family(recipe.family)
     try:
         config = module.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.model.items()})
     except TypeError as error:
-        raise UsageError(f"[model] of the recipe does not fit {recipe.family}: {error}. Use fields of its Config.") from None
+        raise UsageError(
+            f"[model] of the recipe does not fit {recipe.family}: {error}. Use fields of its Config."
+        ) from None
     model = module.Model(config, seed=recipe.seed, decoder=True)
     run.output.mkdir(parents=True, exist_ok=True)
-    crops = Crops(_sources(recipe, run, model, report), recipe.data, config.frames_per_unit, model.training_view, recipe.seed)
+    for orphan in run.output.glob(".*.part"):  # of a run that was killed while it saved
+        orphan.unlink()
+    crops = Crops(
+        _sources(recipe, run, model, report), recipe.data, config.frames_per_unit, model.training_view, recipe.seed
+    )
 
     o = recipe.optimiser
     model.to(run.device).train()
@@ -100,12 +107,19 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
                 if not np.isfinite(mean_loss):
                     raise UsageError(f"The loss is {mean_loss} at update {step}. Lower base_rate, or use float32.")
                 rate = len(losses) / (now - logged)
-                line = {"step": step, "loss": round(mean_loss, 5), "rate": o.rate(step - 1), "updates_per_s": round(rate, 3)}
+                line = {
+                    "step": step,
+                    "loss": round(mean_loss, 5),
+                    "rate": o.rate(step - 1),
+                    "updates_per_s": round(rate, 3),
+                }
                 line |= {"crops_per_s": round(rate * o.batch, 1), "data_wait_share": round(waited / (now - logged), 4)}
                 log.write(json.dumps(line | {"seconds": round(now - began, 1)}) + "\n")
                 log.flush()
                 left = (last - step) / rate
-                report(f"update {step}/{last}  loss {mean_loss:.4f}  {rate * o.batch:.0f} crops/s  {left / 60:.0f} min left")
+                report(
+                    f"update {step}/{last}  loss {mean_loss:.4f}  {rate * o.batch:.0f} crops/s  {left / 60:.0f} min left"
+                )
                 logged, waited, losses = now, 0.0, []
             if now - saved >= run.save_every_s or step == last or stop:
                 _save(recipe, run, model, adam, step)
@@ -116,6 +130,15 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     return step
 
 
+def _family(name: str) -> Any:
+    """The module of a family that has a pretraining objective."""
+    known = sorted({entry.family for entry in list_models()})
+    module = import_module(f"hear_models.{name}") if name in known else None
+    if not hasattr(module, "reconstruct"):
+        raise UsageError(f"The family {name!r} cannot be pretrained. Use mwmae or mae.")
+    return module
+
+
 def _sources(recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]) -> list:
     cache, data = run.cache or run.output / "features", recipe.data
     folders = [folder_source(f, cache, model.frontend, data.segment_s, run.workers, report) for f in run.folders]
@@ -123,7 +146,9 @@ def _sources(recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]
     share = data.procedural_share if folders else 1.0
     sources = [(source, (1 - share) * source.frames.sum() / frames) for source in folders]
     if data.procedural_hours > 0 and share > 0:
-        sources.append((procedural_source(data.procedural_hours, recipe.seed, cache, model.frontend, run.workers, report), share))
+        sources.append(
+            (procedural_source(data.procedural_hours, recipe.seed, cache, model.frontend, run.workers, report), share)
+        )
     if not sources:
         raise UsageError("There is nothing to train on. Give --data FOLDER, or procedural_hours in the recipe.")
     return sources

@@ -126,4 +126,6 @@ def with_steps(recipe: Recipe, steps: int | None) -> Recipe:
     if steps is None:
         return recipe
     o = recipe.optimiser
-    return replace(recipe, optimiser=replace(o, steps=steps, warmup_steps=max(1, round(o.warmup_steps * steps / o.steps))))
+    return replace(
+        recipe, optimiser=replace(o, steps=steps, warmup_steps=max(1, round(o.warmup_steps * steps / o.steps)))
+    )

@@ -1,0 +1,73 @@
+"""The inputs of the golden files, regenerated (the golden READMEs say how), and the one table of tolerances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+GOLDEN = Path(__file__).parent / "golden"
+
+# Largest absolute difference from the official code's float32 result. Loosening one is a line in the CHANGELOG.
+TOLERANCE = {
+    "mel filters": 1e-6,
+    "log-mel": 2e-4,
+    "embedding": 1e-4,
+    "embedding, official bfloat16": 0.05,
+    "embedding, official bfloat16, base": 0.15,
+    "milliseconds": 1e-3,
+    "position table": 3e-5,
+    "attention": 2e-5,
+    "prediction": 2e-5,
+    "loss": 1e-5,
+    "learning rate / base": 1e-6,
+    "gradient norm, relative": 1e-3,
+    "parameters after 5 steps": 1e-4,
+    "Adam's mu": 1e-5,
+    "Adam's nu": 1e-6,
+}
+
+
+def clip(seed: int, n: int, kind: str) -> np.ndarray:
+    """A waveform at 16 kHz, float32 [n]."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    t = np.arange(n) / 16000
+    if kind == "silence":
+        return np.zeros(n, np.float32)
+    if kind == "loud":
+        return np.clip(3.0 * rng.standard_normal(n), -1, 1).astype(np.float32)
+    f1, f2 = 100 + 50 * (seed % 7), 800 + 100 * (seed % 11)
+    tones = 0.3 * np.sin(2 * np.pi * f1 * t) + 0.2 * np.sin(2 * np.pi * (f2 * t + 0.5 * 150.0 * t * t))
+    return (tones + 0.05 * rng.standard_normal(n)).astype(np.float32)
+
+
+def clips(case: list[tuple[int, int, str]]) -> Tensor:
+    """A batch of waveforms of equal length, [clips, samples]."""
+    return torch.from_numpy(np.stack([clip(*spec) for spec in case]))
+
+
+def crop(seed: int, batch: int, frames: int = 200, bands: int = 80) -> Tensor:
+    """Normalised training crops, float32 [batch, frames, bands]."""
+    x = np.random.Generator(np.random.PCG64(seed)).standard_normal((batch, frames, bands), dtype=np.float32)
+    return torch.from_numpy(np.cumsum(x, axis=1) * np.float32(0.1) + x * np.float32(0.5))
+
+
+def largest_difference(ours: Tensor | np.ndarray, theirs: np.ndarray) -> float:
+    """Largest absolute difference; shapes must agree."""
+    ours = ours.detach().numpy() if isinstance(ours, Tensor) else np.asarray(ours)
+    assert ours.shape == theirs.shape, f"{ours.shape} is not {theirs.shape}"
+    return float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max()) if theirs.size else 0.0
+
+
+MWMAE_CASES = {
+    "short_51f": [(1, 8000, "mix")],
+    "exact_200f": [(2, 31840, "mix")],
+    "tail_201f": [(3, 32000, "mix")],
+    "odd_500f": [(4, 79999, "mix")],
+    "batch2": [(5, 40000, "mix"), (6, 40000, "mix")],
+    "silence": [(0, 16000, "silence")],
+    "loud": [(7, 20011, "loud")],
+    "tiny_3f": [(8, 400, "mix")],
+}
