@@ -1,4 +1,4 @@
-"""hear-models: audio-representation models behind one contract, the HEAR 2021 API. Importing this imports nothing heavy."""
+"""hear-models: audio-representation models behind one contract, the HEAR 2021 API; nothing heavy is imported."""
 
 from __future__ import annotations
 

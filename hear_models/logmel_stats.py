@@ -1,7 +1,7 @@
 """logmel_stats: mean and standard deviation over time of the log-mel spectrogram; nothing is learned.
 
-A floor to compare with, not a model of a paper: what a score is worth shows beside what these numbers reach. The front end is
-that of MW-MAE, without its normalisation. A scene is one unit of all frames; a timestamp unit is 5 frames (50 ms).
+A floor to compare with, not a model of a paper: what a score is worth shows beside what these numbers reach. The front
+end is that of MW-MAE, without its normalisation. A scene is one unit of all frames, a timestamp unit 5 frames.
 Dimensions: 80 means, then 80 standard deviations.
 """
 

@@ -257,13 +257,14 @@ class Reconstruction(NamedTuple):
     ids_restore: Tensor
 
 
-def reconstruct(model: Model, units: Tensor, noise: Tensor) -> Reconstruction:
+def reconstruct(model: Model, units: Tensor, noise: Tensor, target_units: Tensor | None = None) -> Reconstruction:
     """The masked objective: mean squared error of the pixels of removed patches (section 7 of the specification).
 
     Args:
         model: with its decoder.
         units: [units, frames, bands], normalised crops.
         noise: [units, tokens], uniform; the patches with the smallest noise stay visible.
+        target_units: what to predict, [units, frames, bands], if `units` are a degraded view of it; None: `units`.
 
     Returns:
         loss (scalar), pred and target [units, tokens, pixels], mask [units, tokens] (1 = removed), ids_restore.
@@ -275,10 +276,10 @@ def reconstruct(model: Model, units: Tensor, noise: Tensor) -> Reconstruction:
     visible = patches.gather(1, ids_keep[:, :, None].expand(-1, -1, patches.shape[2]))
     encoded = model.through_blocks(model.embed_patches(visible, ids_keep))[-1]
     pred = model.decoder(encoded, ids_restore).float()
-    target = patches
+    target = patches if target_units is None else cut_patches(target_units, c.patch_frames, c.patch_bands)
     if c.norm_pix_loss:
-        var, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=0)
-        target = (patches - mean) / (var + 1e-6).sqrt()
+        var, mean = torch.var_mean(target, dim=-1, keepdim=True, correction=0)
+        target = (target - mean) / (var + 1e-6).sqrt()
     per_patch = (pred - target).square().mean(dim=-1)
     return Reconstruction((per_patch * mask).sum() / mask.sum(), pred, target, mask, ids_restore)
 

@@ -102,7 +102,7 @@ def test_hidden_states_end_with_the_timestamp_embeddings(converted):
     assert not torch.allclose(states[0], states[1])
 
 
-# ------------------------------------------------------------------ published sizes, with weights anybody can regenerate
+# ------------------------------------------------------------------ published sizes, with weights from their names
 
 TAGS = {
     "mwmae_base_4x16": {"decoder": True, "slow": False},

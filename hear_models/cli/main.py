@@ -1,4 +1,4 @@
-"""The `hear-models` command: a table of commands, imported when called, and the one place where errors become exit codes."""
+"""The `hear-models` command: commands that load when called, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ import click
 )
 @click.option("--steps", type=click.IntRange(1), help="Another number of updates than the recipe's.")
 @click.option("--stop-after", type=click.IntRange(1), help="Updates in this call; then save and end.")
+@click.option("--init", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Begin with these weights.")
 @click.option("--device", help="cpu, cuda, cuda:1 ... Default: cuda if there is one.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads that read audio.")
 @click.option("--save-every", type=click.FloatRange(1), default=300, show_default=True, help="Seconds between saves.")
@@ -36,6 +37,7 @@ def command(
     cache: Path | None,
     steps: int | None,
     stop_after: int | None,
+    init: Path | None,
     device: str | None,
     workers: int,
     save_every: float,
@@ -44,8 +46,8 @@ def command(
 ) -> None:
     """Pretrain a model by RECIPE: the name of one that ships with the package, or a TOML file.
 
-    The output folder gets model.safetensors (for load_model), log.jsonl and the state from which the same command goes on
-    after Ctrl-C, a crash or a kill.
+    The output folder gets model.safetensors (for load_model), log.jsonl and the state from which the same command goes
+    on after Ctrl-C, a crash or a kill.
     """
     from hear_models.pretraining.recipe import read_recipe, with_steps
 
@@ -59,6 +61,7 @@ def command(
         output=output or Path("runs") / Path(recipe).stem,
         folders=folders,
         cache=cache,
+        init=init,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         workers=workers,
         save_every_s=save_every,

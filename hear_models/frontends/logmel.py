@@ -11,7 +11,7 @@ from hear_models.frontends.filterbanks import mel_filter_bank
 class LogMel(nn.Module):
     """Log-mel spectrogram: centred STFT with reflected edges, power, HTK mel triangles, natural logarithm.
 
-    The defaults are the front end of MW-MAE (specification section 3): 25 ms periodic Hann windows, one frame every 10 ms,
+    The defaults are the front end of MW-MAE (specification section 3): 25 ms Hann windows, a frame every 10 ms,
     80 bands from 50 to 8000 Hz, `log(mel + eps)` with eps the float32 machine epsilon. Silence is -15.942385.
     """
 
@@ -42,6 +42,12 @@ class LogMel(nn.Module):
     def min_samples(self) -> int:
         """The shortest clip whose edges can be reflected by half a window."""
         return self.window_samples // 2 + 1
+
+    @property
+    def band_hz(self) -> Tensor:
+        """Centre of mass of every band in Hz, [n_mels]."""
+        bin_hz = torch.linspace(0, self.sample_rate / 2, self.mel_filters.shape[0], device=self.mel_filters.device)
+        return bin_hz @ self.mel_filters / self.mel_filters.sum(dim=0)
 
     def n_frames(self, n_samples: int) -> int:
         """Frames of a clip of `n_samples`: frame k is centred on sample k * hop_samples."""

@@ -38,7 +38,7 @@ class MultiWindowAttention(Attention):
 
     Args:
         width: token width.
-        windows: tokens in the window of each head, 0 for a global head (no bias table). Every window divides the sequence.
+        windows: tokens in the window of each head, 0 for a global head (no bias table); divisors of the sequence.
         shift: roll the sequence by half a window and forbid attention across the seam, as in Swin's odd blocks.
 
     A windowed head has a table of relative-position biases [2 * window - 1, 1]; query a and key b of one window use row
@@ -60,13 +60,13 @@ class MultiWindowAttention(Attention):
         return self.bias_tables[str(head)][:, 0][position[:, None] - position[None, :] + window - 1]
 
     def seam(self, n_tokens: int, window: int, like: Tensor) -> Tensor:
-        """-100 between tokens of one rolled window that are not neighbours in the sequence, [windows, window, window]."""
+        """-100 between tokens of a rolled window that the sequence's seam parts, [windows, window, window]."""
         position = torch.arange(n_tokens, device=like.device)
         region = (position >= n_tokens - window).int() + (position >= n_tokens - window // 2).int()
         region = region.view(-1, window)
         return torch.where(region[:, :, None] == region[:, None, :], 0.0, -100.0).to(like.dtype)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, heads: list[int]) -> Tensor:
+    def attend(self, heads: list[int], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of heads that share one window; q, k, v and the result [units, heads, tokens, head_width]."""
         window, n_tokens = self.windows[heads[0]], q.shape[2]
         if window == 0:
@@ -87,4 +87,5 @@ class MultiWindowAttention(Attention):
         groups = [list(heads) for _, heads in groupby(range(self.heads), key=lambda h: self.windows[h])]
         sizes = [len(heads) for heads in groups]
         q, k, v = (part.split(sizes, dim=1) for part in self.split_heads(x))
-        return self.merge_heads(torch.cat([self.attend(*qkv, heads) for *qkv, heads in zip(q, k, v, groups, strict=True)], dim=1))
+        outputs = [self.attend(*group) for group in zip(groups, q, k, v, strict=True)]
+        return self.merge_heads(torch.cat(outputs, dim=1))

@@ -17,6 +17,6 @@ def materialise(model: nn.Module) -> None:
 
 
 def lecun_normal_(weight: Tensor, fan_in: float, rng: torch.Generator) -> None:
-    """Normal with variance 1 / fan_in, cut at two standard deviations and widened so that the variance stays (Flax's)."""
+    """Normal with variance 1 / fan_in, cut at two standard deviations, widened so that the variance stays."""
     std = math.sqrt(1 / fan_in) / 0.87962566
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=rng)

@@ -20,7 +20,7 @@ TIMESTAMPS = ("centres", "official")
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """Where a model's weights come from: registry name, file, sha256 of the file, and whether they were ever trained."""
+    """Where a model's weights come from: registry name, file, its sha256, and whether they were trained."""
 
     name: str
     path: str | None
@@ -37,7 +37,7 @@ class HearModel(nn.Module):
         sample_rate: Hz; callers resample.
         scene_embedding_size, timestamp_embedding_size: dimensions of the two kinds of embedding.
         min_samples: shorter clips are padded with zeros to this length.
-        batch_dependent: True if a clip's embedding depends on its neighbours in the call (then callers keep their batches).
+        batch_dependent: True if a clip's embedding depends on its neighbours in the call; callers then keep batches.
         checkpoint: where the weights come from; set by the zoo.
     """
 
@@ -74,7 +74,7 @@ class HearModel(nn.Module):
         raise NotImplementedError
 
     def embed(self, units: Tensor) -> Tensor:
-        """Units [units, positions, bands] → tokens [units, tokens, width]; the features themselves if there is no network."""
+        """Units [units, positions, bands] → tokens [units, tokens, width]; themselves if there is no network."""
         return units
 
     def through_blocks(self, tokens: Tensor) -> list[Tensor]:
@@ -123,7 +123,7 @@ class HearModel(nn.Module):
             audio: [clips, samples], floating point, range [-1, 1], mono, at `sample_rate`.
 
         Returns:
-            embeddings float32 [clips, steps, timestamp_embedding_size] and times float32 [clips, steps] in milliseconds.
+            embeddings float32 [clips, steps, timestamp_embedding_size] and times float32 [clips, steps] in ms.
 
         Raises:
             InputError (a ValueError): wrong rank or dtype, empty, NaN or infinity.
@@ -139,7 +139,7 @@ class HearModel(nn.Module):
             "scene": tensors [dim]; "timestamps": pairs of embeddings [steps, dim] and times [steps] in ms. float32.
 
         Raises:
-            InputError: a clip is empty, not 1-D, not floating point, or holds NaN or infinity; the message has its index.
+            InputError: a clip is empty, not 1-D, not floating point, or holds NaN or infinity; with its index.
         """
         if purpose not in ("scene", "timestamps"):
             raise UsageError(f"purpose={purpose!r} is unknown. Use 'scene' or 'timestamps'.")
@@ -191,8 +191,8 @@ class HearModel(nn.Module):
     ) -> Iterator[tuple[Tensor, Plan]]:
         """The kept steps [n_steps, ...] of each clip in order, with its plan.
 
-        Units of equal length share a forward pass, whichever clip they come from; a clip is handed on when its last unit
-        is encoded, so memory is bounded by the longest clip and not by the number of clips.
+        Units of equal length share a forward pass, whichever clip they come from; a clip is handed on when its last
+        unit is encoded, so memory is bounded by the longest clip and not by the number of clips.
         """
         waiting: list[_Clip] = []
         queue: list[tuple[_Clip, int, Unit, Tensor]] = []

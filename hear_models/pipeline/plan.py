@@ -27,11 +27,11 @@ class Plan:
 
     Attributes:
         n_samples: length of the clip as it was given, in samples.
-        units: in time order; positions (frames, or samples for models that cut before the front end) past the clip's end
-            are filled by reflection.
+        units: in time order; positions (frames, or samples for models that cut before the front end) past the clip's
+            end are filled by reflection.
         n_steps: steps that belong to the clip; those of the padding behind them are dropped.
-        times_ms: float64 [n_returned], the centres that `get_timestamp_embeddings` returns. n_returned <= n_steps: a step
-            whose centre lies past the end of the clip stays in the scene mean and is not returned.
+        times_ms: float64 [n_returned], the centres that `get_timestamp_embeddings` returns. n_returned <= n_steps: a
+            step whose centre lies past the end of the clip stays in the scene mean and is not returned.
         weights: float64 [n_steps] for the scene mean, None = all equal.
     """
 
@@ -55,7 +55,7 @@ def reflect_positions(n_positions: int, length: int) -> Tensor:
 def centre_times(
     step_samples: float, first_centre: float, n_steps: int, n_samples: int, sample_rate: int
 ) -> np.ndarray:
-    """Centres of the steps that lie inside the clip, in ms, float64; the only step of a tiny clip is put at its end at most."""
+    """Centres inside the clip, in ms, float64; the only step of a tiny clip is put at its end at most."""
     centres = first_centre + step_samples * np.arange(n_steps)
     inside = centres[centres <= n_samples]
     if not inside.size:

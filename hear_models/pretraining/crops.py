@@ -1,17 +1,26 @@
-"""Batches of normalised crops, each a function of (seed, step) alone, so that a resumed run sees what it would have seen."""
+"""Batches of normalised crops, each a function of (seed, step) alone: a resumed run sees what it would have seen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from queue import Queue
 from threading import Event, Thread
+from typing import NamedTuple
 
 import numpy as np
 
+from hear_models.pretraining.degrade import Degrade, degrade
 from hear_models.pretraining.features import Source
 from hear_models.pretraining.recipe import Data
 
 GAP_FLOOR = -15.9  # log-mel of digital silence; a gap lies between it and the quiet part of its neighbours
+
+
+class Batch(NamedTuple):
+    """`units` is what the network sees, `target` what it predicts; the same array unless the recipe degrades."""
+
+    units: np.ndarray
+    target: np.ndarray
 
 
 class Crops:
@@ -23,6 +32,8 @@ class Crops:
         frames: length of a crop.
         view: the family's `training_view(clip, rng)`: a clip's log-mel [frames, bands] → a normalised crop.
         seed: of the run.
+        how: degradations of what the network sees; the target stays clean.
+        band_hz: centres of the bands, for the degradations.
     """
 
     def __init__(
@@ -32,6 +43,8 @@ class Crops:
         frames: int,
         view: Callable[[np.ndarray, np.random.Generator], np.ndarray],
         seed: int,
+        how: Degrade | None = None,
+        band_hz: np.ndarray | None = None,
     ) -> None:
         self.sources = [source for source, _ in sources]
         shares = np.array([share for _, share in sources], dtype=np.float64)
@@ -39,9 +52,11 @@ class Crops:
         # a crop is drawn from every second of sound alike, so long recordings are drawn more often
         self.odds = [np.cumsum(s.frames / s.frames.sum()) for s in self.sources]
         self.data, self.frames, self.view, self.seed = data, frames, view, seed
+        self.how = how if how is not None and how.active else None
+        self.band_hz = band_hz
 
     def clip(self, rng: np.random.Generator) -> np.ndarray:
-        """One clip's unnormalised log-mel, float32 [frames, bands]; at least a crop long, or one short recording alone."""
+        """One clip's unnormalised log-mel, float32 [frames, bands]; at least a crop long, or one short one alone."""
         which = rng.choice(len(self.sources), p=self.shares)
         source, odds = self.sources[which], self.odds[which]
 
@@ -51,7 +66,8 @@ class Crops:
         recording = draw()
         if len(recording) >= self.frames or rng.random() < self.data.alone:
             return recording
-        pieces, length = [], 0
+        pieces: list[np.ndarray] = []
+        length = 0
         while length < self.frames or not pieces:
             gap = self._gap(recording, rng)
             pieces += [gap, recording]
@@ -64,17 +80,25 @@ class Crops:
         frames = round(rng.uniform(*self.data.gap_ms) / 10)
         quiet = np.quantile(neighbour, 0.05, axis=0)
         level = GAP_FLOOR + rng.random() * (quiet - GAP_FLOOR)
-        # the power of a band of noise is about exponentially distributed, so its logarithm scatters by about 0.5 after smoothing
+        # a band of noise smoothed by its mel filter scatters by about 0.5 in the logarithm
         return np.maximum(level + 0.5 * rng.standard_normal((frames, len(level))), GAP_FLOOR).astype(np.float32)
 
-    def batch(self, step: int, size: int) -> np.ndarray:
-        """The crops of one step, float32 [size, frames, bands]."""
+    def batch(self, step: int, size: int) -> Batch:
+        """The crops of one step: what the network sees and what it predicts, each float32 [size, frames, bands]."""
         rng = np.random.Generator(np.random.PCG64([self.seed, step]))
-        return np.stack([self.view(self.clip(rng), rng) for _ in range(size)])
+        seen, clean = [], []
+        for _ in range(size):
+            clip, place = self.clip(rng), int(rng.integers(2**62))
+            clean.append(self.view(clip, np.random.default_rng(place)))
+            if self.how is not None:
+                assert self.band_hz is not None
+                seen.append(self.view(degrade(clip, self.how, self.band_hz, rng), np.random.default_rng(place)))
+        target = np.stack(clean)
+        return Batch(np.stack(seen) if seen else target, target)
 
-    def stream(self, first_step: int, last_step: int, size: int, ahead: int = 4) -> Iterator[np.ndarray]:
+    def stream(self, first_step: int, last_step: int, size: int, ahead: int = 4) -> Iterator[Batch]:
         """Batches of the steps [first_step, last_step), made by a thread a few steps ahead."""
-        queue: Queue[np.ndarray | BaseException] = Queue(ahead)
+        queue: Queue[Batch | BaseException] = Queue(ahead)
         stopped = Event()
 
         def work() -> None:

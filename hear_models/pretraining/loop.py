@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
 
 from hear_models.checkpoints.files import write_atomically
 from hear_models.checkpoints.safetensors_file import write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.pipeline.model import HearModel
 from hear_models.pretraining.crops import Crops
 from hear_models.pretraining.features import folder_source, procedural_source
 from hear_models.pretraining.recipe import Recipe
-from hear_models.zoo import list_models
+from hear_models.zoo import list_models, load_model
 
 STATE, MODEL, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -38,6 +38,7 @@ class Run:
     output: Path
     folders: tuple[Path, ...] = ()
     cache: Path | None = None  # features; None = in the output folder
+    init: Path | None = None  # begin with the weights of this checkpoint (a second stage)
     device: str = "cpu"
     workers: int = 2  # threads that read audio
     save_every_s: float = 300.0
@@ -50,7 +51,7 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     """Train until the recipe's last update, or until stopped; returns the number of updates done in all.
 
     `run.output` gets `state.safetensors` (parameters, moments, step), `model.safetensors` (for `load_model`), and
-    `log.jsonl`. The same call again goes on from the last save and computes what an uninterrupted run would have computed.
+    `log.jsonl`. The same call again goes on from the last save and computes what an uninterrupted run would have.
 
     Raises:
         UsageError: no data, or the output folder belongs to another recipe.
@@ -64,11 +65,15 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
             f"[model] of the recipe does not fit {recipe.family}: {error}. Use fields of its Config."
         ) from None
     model = module.Model(config, seed=recipe.seed, decoder=True)
+    if run.init is not None:
+        model.load_state_dict(load_model(run.init, family=recipe.family, decoder=True).state_dict())
     run.output.mkdir(parents=True, exist_ok=True)
     for orphan in run.output.glob(".*.part"):  # of a run that was killed while it saved
         orphan.unlink()
+    band_hz = model.frontend.band_hz.numpy()
+    sources = _sources(recipe, run, model, report)
     crops = Crops(
-        _sources(recipe, run, model, report), recipe.data, config.frames_per_unit, model.training_view, recipe.seed
+        sources, recipe.data, config.frames_per_unit, model.training_view, recipe.seed, recipe.degrade, band_hz
     )
 
     o = recipe.optimiser
@@ -82,17 +87,18 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     waited, losses = 0.0, []
     step = first
     batches = crops.stream(first, last, o.batch)
-    repeated = torch.from_numpy(crops.batch(0, o.batch)) if run.synthetic_batch else None
+    repeated = crops.batch(0, o.batch) if run.synthetic_batch else None
     with _stop_signals() as stop, (run.output / LOG).open("a", encoding="utf-8") as log:
         while step < last and not stop:
             waiting_since = time.monotonic()
-            units = repeated if repeated is not None else torch.from_numpy(next(batches))
+            batch = repeated or next(batches)
             waited += time.monotonic() - waiting_since
 
+            units, target = (torch.from_numpy(array).to(run.device) for array in batch)
             noise_rng = np.random.Generator(np.random.PCG64([recipe.seed, step, 1]))
             noise = torch.from_numpy(noise_rng.random((o.batch, config.tokens), dtype=np.float32))
             with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=o.precision == "bfloat16"):
-                loss = module.reconstruct(model, units.to(run.device), noise.to(run.device)).loss
+                loss = module.reconstruct(model, units, noise.to(run.device), target).loss
             adam.zero_grad(set_to_none=True)
             loss.backward()
             for group in adam.param_groups:
@@ -117,14 +123,11 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
                 log.write(json.dumps(line | {"seconds": round(now - began, 1)}) + "\n")
                 log.flush()
                 left = (last - step) / rate
-                report(
-                    f"update {step}/{last}  loss {mean_loss:.4f}  {rate * o.batch:.0f} crops/s  {left / 60:.0f} min left"
-                )
+                report(f"update {step}/{last}  loss {mean_loss:.4f}  {rate * o.batch:.0f} crops/s  {left / 60:.0f} min")
                 logged, waited, losses = now, 0.0, []
             if now - saved >= run.save_every_s or step == last or stop:
                 _save(recipe, run, model, adam, step)
                 saved = now
-    batches.close()
     if stop:
         report(f"stopped after update {step}; the same command goes on from there")
     return step
@@ -154,21 +157,21 @@ def _sources(recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]
     return sources
 
 
-def _save(recipe: Recipe, run: Run, model: nn.Module, adam: torch.optim.AdamW, step: int) -> None:
+def _save(recipe: Recipe, run: Run, model: HearModel, adam: torch.optim.AdamW, step: int) -> None:
     tensors = {}
     for name, parameter in model.named_parameters():
         tensors[f"parameter/{name}"] = parameter.detach().cpu()
         for moment in MOMENTS:
             tensors[f"{moment}/{name}"] = adam.state[parameter][moment].cpu()
     write_atomically(run.output / STATE, save(tensors, {"step": str(step), "recipe": recipe.digest}))
-    config = asdict(model.config) | {"statistics_ddof": 0}  # trained as it will be used
+    config: dict[str, Any] = asdict(model.config) | {"statistics_ddof": 0}  # trained as it will be used
     weights = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()}
     notes = {"recipe": asdict(recipe), "step": step}
     write_checkpoint(run.output / MODEL, family=recipe.family, config=config, tensors=weights, notes=notes)
 
 
-def _resume(recipe: Recipe, run: Run, model: nn.Module, adam: torch.optim.AdamW) -> int:
-    """Fill the model and the optimiser from the last save, drop log lines written after it; returns the updates done."""
+def _resume(recipe: Recipe, run: Run, model: HearModel, adam: torch.optim.AdamW) -> int:
+    """Fill the model and the optimiser from the last save, drop later log lines; returns the updates done."""
     path = run.output / STATE
     if not path.exists():
         (run.output / LOG).write_text("", encoding="utf-8")
@@ -194,7 +197,7 @@ def _resume(recipe: Recipe, run: Run, model: nn.Module, adam: torch.optim.AdamW)
 
 
 @contextmanager
-def _stop_signals():  # type: ignore[no-untyped-def]
+def _stop_signals() -> Iterator[list[int]]:
     """A list that becomes non-empty at Ctrl-C or SIGTERM; a second signal ends the process at once."""
     asked: list[int] = []
 

@@ -6,12 +6,13 @@ import hashlib
 import json
 import math
 import sys
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from hear_models.errors import UsageError
+from hear_models.pretraining.degrade import Degrade
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -60,6 +61,7 @@ class Recipe:
     seed: int = 0
     model: dict[str, Any] = field(default_factory=dict)  # fields of the family's Config
     data: Data = field(default_factory=Data)
+    degrade: Degrade = field(default_factory=Degrade)
     optimiser: Optimiser = field(default_factory=Optimiser)
 
     @property
@@ -106,8 +108,9 @@ def _fill(cls: Any, table: dict[str, Any], where: str) -> Any:
     for name, value in table.items():
         if name not in known:
             raise UsageError(f"{where}: unknown field {name!r}. Known: {', '.join(known)}.")
-        default = known[name].default_factory() if callable(known[name].default_factory) else known[name].default
-        if isinstance(default, Data | Optimiser):
+        factory = known[name].default_factory
+        default = known[name].default if factory is MISSING else factory()
+        if isinstance(default, Data | Degrade | Optimiser):
             value = _fill(type(default), value, f"{where} [{name}]")
         elif isinstance(default, tuple):
             value = tuple(value)

@@ -1,4 +1,4 @@
-"""A run that is stopped, killed or resumed computes what an uninterrupted one computes; bad recipes say what is wrong."""
+"""A run that is stopped, killed or resumed computes what an uninterrupted one does; bad recipes say why."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_five_training_steps_follow_the_official_ones(name, tmp_path):
         adam.step()
 
     def but_keys(ours: str, difference: torch.Tensor) -> torch.Tensor:
-        """Leave the K third of a qkv bias out: its true gradient is zero, Adam blows up its rounding noise (quirk 12)."""
+        """Leave out the K third of a qkv bias: its gradient is zero, Adam blows up its rounding noise (quirk 12)."""
         if ours.endswith("qkv.bias"):
             third = difference.shape[0] // 3
             return torch.cat([difference[:third], difference[2 * third :]])
