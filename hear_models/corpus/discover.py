@@ -57,11 +57,13 @@ def find_sources(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Source],
             prefix = f"{path.resolve().name}/" if len(roots) > 1 else ""
             for file in _walk(path, roots, visited, failures):
                 sources.append(Source(file, prefix + file.relative_to(path).as_posix()))
-        else:
+        elif os.path.lexists(path):
             sources.append(Source(path, path.name))
+        else:
+            failures.append(Failure(str(path), f"{shown(path)} does not exist. Check the path."))
     sources = _without_repeats(sources)
     if not sources and failures:
-        raise UsageError(f"No recordings: {shown(failures[0].path)} {failures[0].error}.")
+        raise UsageError(failures[0].error)
     if not sources:
         raise UsageError(
             f"No recordings in {', '.join(shown(path) for path in paths[:5])}. Folders are searched for "
@@ -72,7 +74,8 @@ def find_sources(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Source],
 
 def _walk(folder: Path, roots: set[str], visited: set[str], failures: list[Failure]) -> Iterator[Path]:
     def note(error: OSError) -> None:
-        failures.append(Failure(str(error.filename), f"cannot be listed ({error.strerror})"))
+        reason = f"{shown(error.filename)} cannot be listed: {error.strerror}. Check its permissions."
+        failures.append(Failure(str(error.filename), reason))
 
     inside = tuple(os.path.join(root, "") for root in roots)
     for here, subfolders, files in os.walk(folder, onerror=note, followlinks=True):

@@ -37,23 +37,24 @@ KEY = b"hear_models"
 class ParquetOutput:
     """The table: which recordings are done, writing one more, and joining the parts at the end."""
 
+    threads = 1
+
     def __init__(self, table: Path, settings: Settings, overwrite: bool) -> None:
         self.pyarrow, self.parquet = _import_pyarrow()
         self.table, self.settings = table, settings
-        self.parts = table.with_name(table.name + ".parts")
+        self.folder = table.with_name(table.name + ".parts")
         if table.is_dir():
             raise UsageError(f"{shown(table)} is a folder. Give another name for the table.")
         table.parent.mkdir(parents=True, exist_ok=True)
         if overwrite:
-            shutil.rmtree(self.parts, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._old = [] if overwrite or not table.exists() else [table]
-        self._old += sorted(self.parts.glob("part-*.parquet"))
+        self._old += sorted(self.folder.glob("part-*.parquet"))
         self._done: dict[str, tuple[int, int]] = {}
         for file in self._old:
             self._done.update(self._read_done(file))
         self._replaced: set[str] = set()
-        self.parts.mkdir(exist_ok=True)
-        self.spool_folder = self.parts
+        self.folder.mkdir(exist_ok=True)
         self._writer: Any = None
         self._group: list[Any] = []
         self._group_bytes = self._part_bytes = 0
@@ -107,7 +108,7 @@ class ParquetOutput:
     def finish(self) -> None:
         """Join the old table and all parts into the table, and remove the parts."""
         self._close_part()
-        files = [*self._old, *(file for file in sorted(self.parts.glob("part-*.parquet")) if file not in self._old)]
+        files = [*self._old, *(file for file in sorted(self.folder.glob("part-*.parquet")) if file not in self._old)]
         if files and files != [self.table]:
             temporary = self.table.with_name(f".{self.table.name}.tmp")
             schema = self.parquet.read_schema(files[-1])
@@ -120,14 +121,14 @@ class ParquetOutput:
                 os.replace(temporary, self.table)
             finally:
                 temporary.unlink(missing_ok=True)
-        shutil.rmtree(self.parts)
+        shutil.rmtree(self.folder)
 
     def close(self) -> None:
         """Keep what is finished: called when a run stops early, too."""
-        if self.parts.exists():
+        if self.folder.exists():
             self._close_part()
-            if not any(self.parts.iterdir()):
-                self.parts.rmdir()
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
 
     def _groups(self, file: Path) -> Iterator[Any]:
         """The row groups of a file, without the recordings that were embedded again since."""
@@ -161,7 +162,7 @@ class ParquetOutput:
             return
         if self._writer is None:
             self._part_number += 1
-            while (path := self.parts / f"part-{self._part_number:06d}.parquet").exists():
+            while (path := self.folder / f"part-{self._part_number:06d}.parquet").exists():
                 self._part_number += 1
             self._part_path = path
             self._writer = self.parquet.ParquetWriter(f"{path}.tmp", self._group[0].schema, **_OPTIONS)

@@ -41,6 +41,11 @@ class Rows:
         self._file.write(stored.data if stored.size else b"")
 
     @property
+    def n_bytes(self) -> int:
+        """Of all rows, without their times."""
+        return self.n * self.dim * self.dtype.itemsize
+
+    @property
     def times_ms(self) -> np.ndarray:
         """float64 [n]."""
         return np.concatenate(self._times) if self._times else np.zeros(0)

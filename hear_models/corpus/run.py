@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,23 +21,13 @@ from hear_models.corpus.parquet import ParquetOutput
 from hear_models.corpus.prefetch import End, Prefetcher, Window
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import Settings, SourceInfo, settings_of
+from hear_models.corpus.writing import Output, WriteBehind
 from hear_models.errors import HearModelsError
 from hear_models.pipeline.decoding import shown
 from hear_models.pipeline.model import HearModel
 
 BATCH_SECONDS = {"cpu": 60.0, "cuda": 600.0}  # audio handed to the model at once
 AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches
-
-
-class Output(Protocol):
-    """Where embeddings go: `NpzOutput` or `ParquetOutput`."""
-
-    spool_folder: Path
-
-    def is_done(self, source: Source, info: SourceInfo) -> bool: ...
-    def write(self, source: Source, info: SourceInfo, rows: Rows) -> None: ...
-    def finish(self) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass
@@ -146,10 +137,11 @@ def embed_sources(
     target_of: type[ParquetOutput] | type[NpzOutput] = ParquetOutput if is_table else NpzOutput
     try:
         out: Output = target_of(target, settings, overwrite)
-        with only_writer(out.spool_folder, target):
+        with only_writer(out.folder, target):
             try:
+                todo = _todo(sources, out, summary)
                 run = _Run(model, settings, out, summary, progress or (lambda _: None))
-                run.go(_todo(sources, out, summary), workers or min(4, os.cpu_count() or 1), batch_seconds)
+                run.go(todo, workers or min(4, os.cpu_count() or 1), batch_seconds)
                 out.finish()
             finally:
                 out.close()
@@ -187,11 +179,13 @@ class _Run:
         self.model, self.settings, self.out, self.summary, self.progress = model, settings, out, summary, progress
         tensor = next(model.parameters(), next(model.buffers(), torch.zeros(0)))
         self.device = tensor.device
+        self.writes = WriteBehind(out, self._written)
         self.batch: list[tuple[_File, Window]] = []
         self.batch_samples = 0
 
     def go(self, todo: list[tuple[Source, SourceInfo]], workers: int, batch_seconds: float | None) -> None:
         """Embed all of `todo`."""
+        self.progress(self.summary)
         began = time.perf_counter()
         rate = self.settings.sample_rate
         seconds = batch_seconds or BATCH_SECONDS.get(self.device.type, BATCH_SECONDS["cuda"])
@@ -205,10 +199,10 @@ class _Run:
             ahead_s=AHEAD_BATCHES * seconds,
         )
         files: dict[int, _File] = {}  # the one that is being read
-        with prefetcher:
+        with closing(self.writes), prefetcher:
             for index, item in prefetcher:
                 if index not in files:
-                    files = {index: _File(*todo[index], Rows(self.out.spool_folder, self.settings.dtype))}
+                    files = {index: _File(*todo[index], Rows(self.out.folder, self.settings.dtype))}
                 file = files[index]
                 if isinstance(item, End):
                     file.end, file.error = item, file.error or item.error
@@ -221,6 +215,7 @@ class _Run:
                         self._embed_batch()
                 self._measure(began, prefetcher)
             self._embed_batch()
+            self.writes.finish()
         self._measure(began, prefetcher)
 
     def _measure(self, began: float, prefetcher: Prefetcher) -> None:
@@ -282,15 +277,16 @@ class _Run:
     def _finish_if_done(self, file: _File) -> None:
         if file.end is None or file.pending:
             return
-        try:
-            if file.error is None:
-                end = file.end
-                info = replace(file.info, sample_rate=end.sample_rate, channels=end.channels, duration_s=end.duration_s)
-                self.out.write(file.source, info, file.rows)
-                self.summary.embedded += 1
-                self.summary.embeddings += file.rows.n
-            else:
-                self.summary.failed.append(Failure(str(file.source.path), file.error))
-        finally:
-            file.rows.close()
+        if file.error is None:
+            end = file.end
+            info = replace(file.info, sample_rate=end.sample_rate, channels=end.channels, duration_s=end.duration_s)
+            self.writes.write(file.source, info, file.rows)
+            return
+        file.rows.close()
+        self.summary.failed.append(Failure(str(file.source.path), file.error))
+        self.progress(self.summary)
+
+    def _written(self, n_rows: int) -> None:
+        self.summary.embedded += 1
+        self.summary.embeddings += n_rows
         self.progress(self.summary)

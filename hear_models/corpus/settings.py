@@ -79,8 +79,8 @@ def settings_of(model: HearModel, kind: str, dtype: str, window_s: float | None,
 
 
 def weights_sha256(model: HearModel) -> str:
-    """A digest of all tensors of a model that came from no file."""
-    digest = hashlib.sha256()
+    """A digest of configuration and tensors of a model that came from no file."""
+    digest = hashlib.sha256(repr(model.config).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).data)

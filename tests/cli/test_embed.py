@@ -87,6 +87,7 @@ def test_wrong_use_exits_with_2_before_anything_is_loaded(tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     for arguments, message in [
         (["missing.wav"], "Missing option '-o'"),
+        (["missing.wav", "-o", "out"], "does not exist"),
         ([tmp_path / "empty", "-o", "out"], "No recordings"),
         ([tmp_path / "a.wav", "-o", "out", "--kind", "scenes"], "Invalid value for '--kind'"),
         ([tmp_path / "a.wav", "-o", "out", "--hop", "1"], "--window"),
@@ -178,9 +179,9 @@ def test_ctrl_c_exits_with_130_keeps_what_is_done_and_leaves_nothing_half_writte
 
 
 def test_window_keeps_memory_constant_however_long_the_recording_is(tmp_path: Path, model: str) -> None:
-    """Peak memory for 30 minutes is that for 5 (decoded whole, 30 minutes alone are 115 MB)."""
+    """Peak memory for 12 minutes is that for 1 (decoded whole, 11 minutes more are 42 MB of samples alone)."""
     peaks = []
-    for minutes in (5, 30):
+    for minutes in (1, 12):
         path = tmp_path / f"{minutes}.wav"
         with soundfile.SoundFile(path, "w", 16000, 1) as file:
             for k in range(minutes):
@@ -211,4 +212,4 @@ def test_window_keeps_memory_constant_however_long_the_recording_is(tmp_path: Pa
             times = archive["timestamps_ms"]
             assert len(times) == len(archive["embeddings"])
             assert 0 <= times[0] < 400 and 0 <= minutes * 60_000 - times[-1] < 400
-    assert peaks[1] - peaks[0] < 30, f"peak memory in MiB: {peaks}"
+    assert peaks[1] - peaks[0] < 20, f"peak memory in MiB: {peaks}"

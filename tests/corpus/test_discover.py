@@ -78,3 +78,12 @@ def test_a_folder_that_may_not_be_read_is_reported_and_the_rest_is_found(tmp_pat
         (tmp_path / "closed").chmod(0o700)
     assert [source.name for source in sources] == ["a.wav"]
     assert [failure.path for failure in failures] == [str(tmp_path / "closed")]
+
+
+def test_a_path_that_does_not_exist_is_told_and_stops_nothing_else(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav")
+    with pytest.raises(UsageError, match=r"missing\.wav.*does not exist"):
+        find_sources([tmp_path / "missing.wav"])
+    sources, failures = find_sources([tmp_path / "missing.wav", tmp_path])
+    assert [source.name for source in sources] == ["a.wav"]
+    assert "does not exist" in failures[0].error

@@ -272,20 +272,19 @@ def test_a_killed_table_keeps_its_finished_parts(
 ) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(parquet, "PART_BYTES", 1)
-    seen: list[int] = []
 
     def stop_after_two(summary: run.Summary) -> None:
-        seen.append(summary.embedded)
         if summary.embedded == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         embed_files([corpus], tmp_path / "all.parquet", tiny, batch_seconds=0.01, progress=stop_after_two)
     assert not (tmp_path / "all.parquet").exists()
-    assert files_below(tmp_path / "all.parquet.parts") == ["part-000001.parquet", "part-000002.parquet"]
-    (tmp_path / "all.parquet.parts/part-000003.parquet.tmp").write_bytes(b"cut off")  # as SIGKILL would leave it
+    parts = files_below(tmp_path / "all.parquet.parts")
+    assert len(parts) >= 2 and all(part.endswith(".parquet") for part in parts)
+    (tmp_path / "all.parquet.parts/part-000009.parquet.tmp").write_bytes(b"cut off")  # as SIGKILL would leave it
     summary = embed_files([corpus], tmp_path / "all.parquet", tiny)
-    assert (summary.embedded, summary.skipped) == (2, 2)
+    assert summary.skipped == len(parts) and summary.embedded == 4 - len(parts)
     assert sorted(pq.read_table(tmp_path / "all.parquet")["path"].to_pylist()) == sorted(NAMES)
     assert not (tmp_path / "all.parquet.parts").exists()
 

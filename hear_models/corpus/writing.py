@@ -1,0 +1,75 @@
+"""Writes finished recordings while the model goes on: flushing a file to the disk can take longer than embedding it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from hear_models.corpus.discover import Source
+from hear_models.corpus.rows import Rows
+from hear_models.corpus.settings import SourceInfo
+
+WAITING_FILES = 16
+WAITING_BYTES = 64 << 20
+
+
+class Output(Protocol):
+    """Where embeddings go: `NpzOutput` or `ParquetOutput`.
+
+    `folder`: where it works, for temporary files. `threads`: how many recordings it can write at a time.
+    """
+
+    folder: Path
+    threads: int
+
+    def is_done(self, source: Source, info: SourceInfo) -> bool: ...
+    def write(self, source: Source, info: SourceInfo, rows: Rows) -> None: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class WriteBehind:
+    """Hands rows to `out.write` in threads, with a bound on what waits. A failed write is raised by a later call.
+
+    Args:
+        out: the output.
+        written: called in the caller's thread, with the number of rows, once a recording is safely on the disk.
+    """
+
+    def __init__(self, out: Output, written: Callable[[int], None]) -> None:
+        self.out, self.written = out, written
+        self._waiting: deque[tuple[Future[None], int, int]] = deque()
+        self._pool = ThreadPoolExecutor(out.threads, thread_name_prefix="write")
+
+    def write(self, source: Source, info: SourceInfo, rows: Rows) -> None:
+        """Queue one recording; closes `rows` when they are written."""
+        while self._waiting and (
+            len(self._waiting) >= WAITING_FILES or sum(size for *_, size in self._waiting) >= WAITING_BYTES
+        ):
+            self._take_first()
+        self._waiting.append((self._pool.submit(self._write, source, info, rows), rows.n, rows.n_bytes))
+        while self._waiting and self._waiting[0][0].done():
+            self._take_first()
+
+    def finish(self) -> None:
+        """Wait until everything is written."""
+        while self._waiting:
+            self._take_first()
+
+    def close(self) -> None:
+        """End the threads: what is being written is completed, what only waits is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _write(self, source: Source, info: SourceInfo, rows: Rows) -> None:
+        try:
+            self.out.write(source, info, rows)
+        finally:
+            rows.close()
+
+    def _take_first(self) -> None:
+        future, n_rows, _ = self._waiting.popleft()
+        future.result()
+        self.written(n_rows)
