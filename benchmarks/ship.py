@@ -1,0 +1,48 @@
+"""Turn a pretraining run into the files that the package ships.
+
+    python benchmarks/ship.py RUN NAME
+
+RUN is the output folder of `hear-models pretrain`, NAME the manifest's (weights/NAME.toml). Writes weights/NAME.safetensors
+(the encoder, float16), weights/NAME.decoder.safetensors (encoder and decoder, float16, to go on with pretraining; not needed
+for embeddings), weights/NAME.log.jsonl (the run's log), and puts sha256, bytes and configuration into the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from hear_models.checkpoints.safetensors_file import read_checkpoint, write_checkpoint
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+LIMIT_BYTES = 4_000_000
+
+
+def ship(run: Path, name: str) -> None:
+    """Write the files of NAME and complete its manifest."""
+    whole = read_checkpoint(run / "model.safetensors", parts=("encoder", "decoder"))
+    about = {"family": whole.family, "config": whole.config, "notes": whole.header.notes, "dtype": "float16"}
+    file = WEIGHTS / f"{name}.safetensors"
+    sha256 = write_checkpoint(file, tensors=whole.tensors, parts=("encoder",), **about)
+    write_checkpoint(WEIGHTS / f"{name}.decoder.safetensors", tensors=whole.tensors, **about)
+    shutil.copyfile(run / "log.jsonl", WEIGHTS / f"{name}.log.jsonl")
+    size = file.stat().st_size
+    if size > LIMIT_BYTES:
+        sys.exit(f"{file} has {size} bytes, more than {LIMIT_BYTES}. Train a smaller encoder.")
+
+    manifest = WEIGHTS / f"{name}.toml"
+    text = manifest.read_text("utf-8")
+    lines = [f"{field} = {json.dumps(value)}" for field, value in whole.config.items()]
+    text = re.sub(r"\[configuration\]\n.*?\n\n", "[configuration]\n" + "\n".join(lines) + "\n\n", text, flags=re.S)
+    table = f'[file]\nbundled = "{file.name}"\nsha256 = "{sha256}"\nbytes = {size}\n'
+    manifest.write_text(re.sub(r"\[file\]\n.*?(?=\n\[|\Z)", table, text, flags=re.S), "utf-8")
+    print(f"{file}: {size} bytes, sha256 {sha256}, {(whole.header.notes or {}).get('step')} updates")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    ship(Path(sys.argv[1]), sys.argv[2])
