@@ -116,9 +116,7 @@ def print_summary(report: Report) -> None:
     if report.ok:
         click.echo(f"{report.module} keeps the HEAR API.")
     else:
-        click.echo(
-            f"{report.module} does not keep the HEAR API; mend the first error first, others may follow from it."
-        )
+        click.echo(f"{report.module} does not keep the HEAR API. Mend the first error first.")
 
 
 def counted(number: int, what: str) -> str:

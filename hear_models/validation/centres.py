@@ -11,10 +11,10 @@ from torch import Tensor
 
 from hear_models.validation.context import Context, error, info, warning
 from hear_models.validation.findings import Finding
-from hear_models.validation.timestamps import hop_ms
+from hear_models.validation.timestamps import hop_ms, standard_times
 
 CLIP_SECONDS = 12.0
-BURST_SECONDS = 0.04
+LONGEST_BURST_MS, SHORTEST_BURST_MS = 40.0, 5.0
 # nine places that fall on different parts of units of 1, 2 and 10 s; never two closer than 1.2 s
 POSITIONS = tuple(0.8 + 1.237 * k for k in range(9))
 BACKGROUND, BURST = 0.02, 0.5
@@ -35,9 +35,15 @@ class Response:
         return self.centroid - self.burst
 
 
+def burst_ms(ctx: Context) -> float:
+    """Length of the burst: one hop, so that the burst's own length does not decide; from 5 to 40 ms."""
+    hops = [hop_ms(times[0]) for _, times in standard_times(ctx)]
+    return min(LONGEST_BURST_MS, max(SHORTEST_BURST_MS, hops[-1] or LONGEST_BURST_MS))
+
+
 def with_burst(ctx: Context, background: Tensor, seconds: float) -> tuple[Tensor, float]:
-    """`background` [1, samples] plus 40 ms of noise centred at `seconds`; and the true centre in ms."""
-    n = ctx.samples(BURST_SECONDS)
+    """`background` [1, samples] plus a burst of noise centred at `seconds`; and the true centre in ms."""
+    n = ctx.samples(burst_ms(ctx) / 1000)
     start = int(seconds * ctx.rate) - n // 2
     burst = ctx.noise(n, seed=77, level=BURST) * torch.hann_window(n, periodic=False, device=ctx.device)
     audio = background.clone()
@@ -118,7 +124,7 @@ def check_centres(ctx: Context) -> Iterator[Finding]:
         return
     if len(answers) < len(POSITIONS):
         yield warning(
-            f"{len(POSITIONS) - len(answers)} of {len(POSITIONS)} bursts of {1000 * BURST_SECONDS:.0f} ms change "
+            f"{len(POSITIONS) - len(answers)} of {len(POSITIONS)} bursts of {burst_ms(ctx):.0f} ms change "
             f"nothing: they fall between the windows (hop {hop:.1f} ms)",
             "windows at least as long as the hop, so that no event is missed",
         )

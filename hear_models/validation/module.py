@@ -25,6 +25,17 @@ class ModuleFault(Exception):
     """Calling the module failed; the message names the call. Checks turn it into a finding."""
 
 
+def torch_settings() -> dict[str, object]:
+    """torch's process-wide settings that a library must leave alone."""
+    return {
+        "torch.get_num_threads()": torch.get_num_threads(),
+        "torch.get_default_dtype()": torch.get_default_dtype(),
+        "torch.is_grad_enabled()": torch.is_grad_enabled(),
+        "torch.get_float32_matmul_precision()": torch.get_float32_matmul_precision(),
+        "torch.are_deterministic_algorithms_enabled()": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
 @dataclass
 class HearModule:
     """The three callables of a HEAR module, and its model.
@@ -42,6 +53,7 @@ class HearModule:
     model_path: str = ""
     device: str = "cpu"
     import_changed: tuple[str, ...] = ()
+    settings: dict[str, object] = field(default_factory=torch_settings)  # before anything was loaded
     loaded_on: set[str] = field(default_factory=set)  # devices of the parameters as load_model returned them
 
     def load(self, *args: Any) -> Any:
@@ -130,11 +142,12 @@ def load_module(name: str, *, model_path: str = "", device: str = "cpu") -> Hear
         functions["load_model"] = lambda model_file_path="", **options: load(model_file_path or name, **options)
         return HearModule(name, functions, "", device)
     dotted = f"hear_models.{name}" if f"hear_models.{name}" in family_modules() else name
+    settings = torch_settings()
     before = random_state() if dotted not in sys.modules else None
     module = _import(dotted)
     changed = () if before is None else before.changed()
     functions = {key: getattr(module, key) for key in FUNCTIONS if callable(getattr(module, key, None))}
-    return HearModule(name, functions, model_path, device, changed)
+    return HearModule(name, functions, model_path, device, changed, settings)
 
 
 def _check_device(device: str) -> None:

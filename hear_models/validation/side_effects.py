@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hear_models.validation.context import Context, as_cpu_tensor, error, warning
 from hear_models.validation.findings import Finding
+from hear_models.validation.module import torch_settings
 from hear_models.validation.randomness import GENERATORS, random_state, seed_all
 
 
@@ -194,23 +195,11 @@ def check_autocast(ctx: Context) -> Iterator[Finding]:
 
 
 def check_settings(ctx: Context) -> Iterator[Finding]:
-    """Calls and loading leave torch's process-wide settings alone."""
-
-    def settings() -> dict[str, object]:
-        return {
-            "torch.get_num_threads()": torch.get_num_threads(),
-            "torch.get_default_dtype()": torch.get_default_dtype(),
-            "torch.is_grad_enabled()": torch.is_grad_enabled(),
-            "torch.get_float32_matmul_precision()": torch.get_float32_matmul_precision(),
-            "torch.are_deterministic_algorithms_enabled()": torch.are_deterministic_algorithms_enabled(),
-        }
-
-    before = settings()
-    ctx.module.load(*([ctx.module.model_path] if ctx.module.model_path else []))
+    """Import, loading and calls leave torch's process-wide settings alone."""
     ctx.both(sound(ctx))
-    for name, value in settings().items():
-        if value != before[name]:
+    for name, value in torch_settings().items():
+        if value != ctx.module.settings[name]:
             yield error(
-                f"{name} was {before[name]} and is {value} after load_model and a call",
+                f"{name} was {ctx.module.settings[name]} before load_model and is {value} after a call",
                 "process-wide settings belong to the user's program",
             )

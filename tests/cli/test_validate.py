@@ -1,0 +1,163 @@
+"""`hear-models validate` as an author meets it: a module of their own, a wrong name, a module that does not import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An author's folder, current, and not on the path unless the command puts it there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("authors_"):
+            del sys.modules[name]
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / f"{name}.py").write_text(textwrap.dedent(text))
+
+
+GOOD = """
+    import torch
+
+    class Model(torch.nn.Module):
+        sample_rate, scene_embedding_size, timestamp_embedding_size = 16000, 8, 8
+
+        def __init__(self):
+            super().__init__()
+            weight = torch.randn(800, 8, generator=torch.Generator().manual_seed(0))
+            self.register_buffer("weight", weight / 800**0.5)
+
+    def load_model(model_file_path=""):
+        if model_file_path:
+            raise FileNotFoundError(model_file_path)
+        return Model().eval()
+
+    def get_timestamp_embeddings(audio, model):
+        model.eval()
+        if audio.ndim != 2 or not audio.is_floating_point() or not audio.shape[1] or not audio.isfinite().all():
+            raise ValueError("audio must be finite floats, [clips, samples]")
+        with torch.inference_mode():
+            frames = torch.nn.functional.pad(audio, (400, 400)).unfold(1, 800, 800)
+            times = torch.arange(frames.shape[1], device=audio.device) * 50.0
+            return ((frames @ model.weight).abs() + 1e-4).log().float(), times.repeat(len(audio), 1)
+
+    def get_scene_embeddings(audio, model):
+        return get_timestamp_embeddings(audio, model)[0].mean(dim=1)
+"""
+
+
+def test_a_module_in_the_current_folder_passes(run, folder):
+    write(folder, "authors_model", GOOD)
+    code, out, err = run("validate", "authors_model", "--quick")
+    assert (code, err) == (0, "")
+    assert "0 errors, 0 warnings" in out and "authors_model keeps the HEAR API." in out
+    assert max(map(len, out.splitlines())) <= 80
+    for check in ("batch", "centres", "memory", "drift"):
+        assert any(line.split()[:2] == ["ok", check] for line in out.splitlines()), check
+
+
+def test_a_fault_is_told_with_what_to_do(run, folder):
+    write(folder, "authors_faulty", GOOD.replace("* 50.0", "* 0.05"))
+    code, out, _ = run("validate", "authors_faulty", "--quick", "--only", "times-range")
+    assert code == 1
+    assert "ERROR    times-range" in out and "seconds" in out and "expected: milliseconds" in out
+    assert "authors_faulty does not keep the HEAR API" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_json_is_for_programs(run, folder):
+    write(folder, "authors_json", GOOD.replace("* 50.0", "* 0.05"))
+    code, out, _ = run("validate", "authors_json", "--quick", "--json", "--only", "times-range")
+    report = json.loads(out)
+    assert code == 1 and report["ok"] is False and report["errors"] == 1
+    (check,) = [check for check in report["checks"] if check["status"] == "error"]
+    assert check["name"] == "times-range" and "seconds" in check["findings"][0]["found"]
+
+
+def test_a_module_that_lacks_functions_is_told_which(run, folder):
+    write(folder, "authors_empty", "load_model = 3\n")
+    code, out, _ = run("validate", "authors_empty")
+    assert code == 1
+    for name in ("load_model", "get_timestamp_embeddings", "get_scene_embeddings"):
+        assert f"the module has no function {name}" in out
+    assert "def load_model(model_file_path" in out
+    assert "(needs functions)" in out  # nothing else was tried
+
+
+def test_a_crash_of_the_module_is_a_finding_not_a_traceback(run, folder):
+    write(folder, "authors_crash", GOOD.replace("return Model().eval()", "raise SystemExit('no weights here')"))
+    code, out, err = run("validate", "authors_crash")
+    assert code == 1 and "Traceback" not in out + err
+    assert "load_model() raised SystemExit: no weights here" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("authors_missing", "no module 'authors_missing'"),
+        ("authors_missing.deep.inside", "no module 'authors_missing.deep.inside'"),
+        ("mwmae-nono", "neither a registered model nor the dotted name"),
+        ("models/authors_good.py", "without slashes and without .py"),
+        ("authors_broken", "raised TypeError"),
+        ("authors_needs", "needs 'a_package_that_nobody_has'"),
+    ],
+)
+def test_what_cannot_be_imported_is_wrong_use(run, folder, name, words):
+    write(folder, "authors_broken", "import os\nos.path.join(None, 'weights')\n")
+    write(folder, "authors_needs", "import a_package_that_nobody_has\n")
+    code, out, err = run("validate", name)
+    assert code == 2 and out == ""
+    assert err.startswith("error: ") and words in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--quick", "--long"), "exclude each other"),
+        (("--model", "a", "--model", "b", "--model", "c"), "given 3 times"),
+        (("--device", "no_such_device"), "cannot be used"),
+        (("--only", "no-such-check"), "times-range"),  # the names that exist
+    ],
+)
+def test_wrong_options_are_wrong_use(run, folder, arguments, words):
+    write(folder, "authors_options", GOOD)
+    code, _, err = run("validate", "authors_options", *arguments)
+    assert code == 2 and words in err
+
+
+def test_a_name_of_the_registry_has_its_weights_already(run):
+    code, _, err = run("validate", "mwmae-nano", "--model", "other.safetensors")
+    assert code == 2 and "hear_models.mwmae --model other.safetensors" in err
+
+
+def test_two_weights_files_must_give_two_models(run, folder):
+    """The path is read and checked, and then nothing comes of it."""
+    reads = "assert open(model_file_path).read().startswith('weights')"
+    write(folder, "authors_ignores", GOOD.replace("raise FileNotFoundError(model_file_path)", reads))
+    for name in ("a.pt", "b.pt"):
+        (folder / name).write_text(f"weights {name}")
+    arguments = ("--model", "a.pt", "--model", "b.pt", "--only", "weights-path")
+    code, out, _ = run("validate", "authors_ignores", *arguments)
+    assert code == 1 and "a.pt and b.pt give the same embeddings" in " ".join(out.split())
+
+
+def test_a_reader_of_help_learns_names_and_exit_codes():
+    done = subprocess.run(
+        [sys.executable, "-m", "hear_models.cli.main", "validate", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "Exit status: 0 without errors" in done.stdout and "hear-models validate mwmae-nano" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
