@@ -2,9 +2,11 @@
 
     python benchmarks/ship.py RUN NAME
 
-RUN is the output folder of `hear-models pretrain`, NAME the manifest's (weights/NAME.toml). Writes weights/NAME.safetensors
-(the encoder, float16), weights/NAME.decoder.safetensors (encoder and decoder, float16, to go on with pretraining; not needed
-for embeddings), weights/NAME.log.jsonl (the run's log), and puts sha256, bytes and configuration into the manifest.
+RUN is the output folder of `hear-models pretrain`, NAME the manifest's (weights/NAME.toml) and the recipe's. Writes
+weights/NAME.safetensors (the encoder, float16), weights/NAME.decoder.safetensors (encoder and decoder, float16, to go on
+with pretraining; not needed for embeddings), weights/NAME.log.jsonl (the run's log), and puts sha256, bytes, sizes and
+configuration into the manifest. Fields of the recipe's [model] that only concern embeddings (scene_pooling) are taken
+from the recipe.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import sys
 from pathlib import Path
 
 from hear_models.checkpoints.safetensors_file import read_checkpoint, write_checkpoint
+from hear_models.pretraining.recipe import read_recipe
+from hear_models.zoo import load_model
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 LIMIT_BYTES = 4_000_000
@@ -24,7 +28,8 @@ LIMIT_BYTES = 4_000_000
 def ship(run: Path, name: str) -> None:
     """Write the files of NAME and complete its manifest."""
     whole = read_checkpoint(run / "model.safetensors", parts=("encoder", "decoder"))
-    about = {"family": whole.family, "config": whole.config, "notes": whole.header.notes, "dtype": "float16"}
+    config = whole.config | read_recipe(name).model | {"statistics_ddof": 0}
+    about = {"family": whole.family, "config": config, "notes": whole.header.notes, "dtype": "float16"}
     file = WEIGHTS / f"{name}.safetensors"
     sha256 = write_checkpoint(file, tensors=whole.tensors, parts=("encoder",), **about)
     write_checkpoint(WEIGHTS / f"{name}.decoder.safetensors", tensors=whole.tensors, **about)
@@ -35,7 +40,14 @@ def ship(run: Path, name: str) -> None:
 
     manifest = WEIGHTS / f"{name}.toml"
     text = manifest.read_text("utf-8")
-    lines = [f"{field} = {json.dumps(value)}" for field, value in whole.config.items()]
+    model = load_model(file)
+    sizes = {
+        "scene_embedding_size": model.scene_embedding_size,
+        "timestamp_embedding_size": model.timestamp_embedding_size,
+    }
+    for field, value in sizes.items():
+        text = re.sub(rf"^{field} = .*$", f"{field} = {value}", text, flags=re.M)
+    lines = [f"{field} = {json.dumps(value)}" for field, value in config.items()]
     text = re.sub(r"\[configuration\]\n.*?\n\n", "[configuration]\n" + "\n".join(lines) + "\n\n", text, flags=re.S)
     table = f'[file]\nbundled = "{file.name}"\nsha256 = "{sha256}"\nbytes = {size}\n'
     manifest.write_text(re.sub(r"\[file\]\n.*?(?=\n\[|\Z)", table, text, flags=re.S), "utf-8")

@@ -30,7 +30,7 @@ from hear_models.layers.init import lecun_normal_, materialise
 from hear_models.layers.patches import PatchEmbed, cut_patches, random_masking, sincos_1d, sincos_2d
 from hear_models.layers.transformer import LAYER_NORM_EPS, Block
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
-from hear_models.pipeline.model import HearModel
+from hear_models.pipeline.model import POOLINGS, HearModel
 from hear_models.pipeline.normalise import Standardise
 from hear_models.pipeline.plan import Plan, Purpose, Unit, centre_times
 
@@ -59,20 +59,12 @@ class Config:
     n_mels: int = 80  # mel bands
     decoder_width: int = 384  # token width of the decoder
     decoder_depth: int = 4  # decoder blocks
-    decoder_windows: tuple[int, ...] = (
-        2,
-        5,
-        10,
-        25,
-        50,
-        125,
-        0,
-        0,
-    )  # window of each decoder head in tokens, 0 = global
+    decoder_windows: tuple[int, ...] = (2, 5, 10, 25, 50, 125, 0, 0)  # tokens each decoder head sees, 0 = all
     decoder_shift_windows: bool = False  # roll the windows of odd decoder blocks by half (in no published model)
     class_token: bool = False  # a class token in front of the patches (MAE only)
     mask_ratio: float = 0.8  # share of the patches that pretraining removes
     norm_pix_loss: bool = False  # pretraining target: each patch normalised by its own mean and variance
+    scene_pooling: str = "mean"  # steps → scene: "mean" (the paper's), or "mean+std" with twice the dimensions
     statistics_ddof: int = 1  # ddof of the clip's standard deviation: 1 official inference, 0 as in pretraining
 
     def __post_init__(self) -> None:
@@ -80,6 +72,8 @@ class Config:
         for name in ("encoder_width", "encoder_depth", "patch_frames", "patch_bands", "decoder_width"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}. Give at least 1.")
+        if self.scene_pooling not in POOLINGS:
+            raise UsageError(f"scene_pooling is {self.scene_pooling!r}. Use one of {', '.join(POOLINGS)}.")
         for part, heads, width in (
             ("encoder", self.encoder_heads, self.encoder_width),
             ("decoder", len(self.decoder_windows), self.decoder_width),
@@ -130,7 +124,9 @@ class Model(HearModel):
         self.normalise = Standardise(ddof=c.statistics_ddof, eps=1e-8)
         self.sample_rate = self.frontend.sample_rate
         self.min_samples = self.frontend.min_samples
-        self.scene_embedding_size = self.timestamp_embedding_size = c.grid[1] * c.encoder_width
+        self.timestamp_embedding_size = c.grid[1] * c.encoder_width
+        self.scene_pooling = c.scene_pooling
+        self.scene_embedding_size = self.timestamp_embedding_size * (2 if c.scene_pooling == "mean+std" else 1)
 
         with torch.device("meta"):
             self.patch_embed = PatchEmbed(c.patch_frames, c.patch_bands, c.encoder_width)

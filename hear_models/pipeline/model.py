@@ -16,6 +16,7 @@ from hear_models.pipeline.batching import units_per_forward
 from hear_models.pipeline.plan import Plan, Purpose, Unit, reflect_positions
 
 TIMESTAMPS = ("centres", "official")
+POOLINGS = ("mean", "mean+std")
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class HearModel(nn.Module):
         sample_rate: Hz; callers resample.
         scene_embedding_size, timestamp_embedding_size: dimensions of the two kinds of embedding.
         min_samples: shorter clips are padded with zeros to this length.
+        scene_pooling: how steps become a scene embedding: "mean", or "mean+std" (twice the dimensions).
         batch_dependent: True if a clip's embedding depends on its neighbours in the call; callers then keep batches.
         checkpoint: where the weights come from; set by the zoo.
     """
 
     family: ClassVar[str]
     batch_dependent: bool = False
+    scene_pooling: str = "mean"
     config: Any
     sample_rate: int
     scene_embedding_size: int
@@ -99,7 +102,9 @@ class HearModel(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Audio [clips, samples] → scene embeddings [clips, dim]. Keeps gradients; the HEAR functions do not."""
-        return torch.stack([scene_mean(steps, plan) for steps, plan in self._steps(audio, "scene", self.encode)])
+        return torch.stack(
+            [pool_scene(steps, plan, self.scene_pooling) for steps, plan in self._steps(audio, "scene", self.encode)]
+        )
 
     def get_scene_embeddings(self, audio: Tensor) -> Tensor:
         """HEAR 2021: one embedding a clip.
@@ -151,7 +156,7 @@ class HearModel(nn.Module):
         with torch.inference_mode(), torch.autocast(clips[0].device.type if clips else "cpu", enabled=False):
             for steps, plan in self._steps(clips, purpose, self.encode):
                 if purpose == "scene":
-                    results.append(scene_mean(steps, plan))
+                    results.append(pool_scene(steps, plan, self.scene_pooling))
                 else:
                     times = torch.from_numpy(plan.times_ms).to(steps.device, torch.float32)
                     results.append((steps[: len(plan.times_ms)], times))
@@ -242,12 +247,18 @@ class _Clip:
         return torch.cat(self.pieces)
 
 
-def scene_mean(steps: Tensor, plan: Plan) -> Tensor:
-    """Weighted mean over the kept steps, [n_steps, dim] → [dim]."""
+def pool_scene(steps: Tensor, plan: Plan, pooling: str) -> Tensor:
+    """Weighted mean over the kept steps, [n_steps, dim] → [dim]; with "mean+std" the deviation behind it, [2 * dim]."""
+    n_steps = steps.shape[0]
     if plan.weights is None:
-        return steps.mean(dim=0)
-    weights = torch.from_numpy(plan.weights / np.sum(plan.weights)).to(steps.device, steps.dtype)
-    return weights @ steps
+        weights = torch.full((n_steps,), 1 / n_steps, device=steps.device, dtype=steps.dtype)
+    else:
+        weights = torch.from_numpy(plan.weights / np.sum(plan.weights)).to(steps.device, steps.dtype)
+    mean = weights @ steps
+    if pooling == "mean":
+        return mean
+    variance = weights @ (steps - mean).square()
+    return torch.cat([mean, variance.clamp_min(1e-12).sqrt()])  # the root's gradient is infinite at 0
 
 
 def check_audio(audio: Tensor) -> None:

@@ -21,6 +21,7 @@ MODELS = {
     "mae": mae.Model(mae.Config(**SIZES)),
     "mwmae 8x8": mwmae.Model(mwmae.Config(**SIZES, patch_frames=8, patch_bands=8)),
     "mwmae 5x5": mwmae.Model(mwmae.Config(**SIZES, patch_frames=5, patch_bands=5)),
+    "mwmae mean+std": mwmae.Model(mwmae.Config(**SIZES, patch_bands=80, scene_pooling="mean+std")),
     "logmel_stats": logmel_stats.Model(),
 }
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -88,6 +89,21 @@ def test_scene_is_the_mean_over_all_kept_steps():
     assert (every.shape[1], inside.shape[1]) == (51, 50)
     torch.testing.assert_close(model.get_scene_embeddings(audio), every.mean(dim=1))
     torch.testing.assert_close(inside, every[:, :50])
+
+
+def test_scene_with_deviation_is_mean_and_deviation_of_the_steps_and_keeps_gradients():
+    model = MODELS["mwmae mean+std"]
+    assert (model.scene_embedding_size, model.timestamp_embedding_size) == (48, 24)
+    audio = sound(1, 31840)[None]
+    steps, _ = model.get_timestamp_embeddings(audio)
+    scene = model.get_scene_embeddings(audio)
+    torch.testing.assert_close(scene[:, :24], steps.mean(dim=1))
+    torch.testing.assert_close(scene[:, 24:], steps.std(dim=1, correction=0))
+    trained = mwmae.Model(model.config)
+    trained(torch.full((1, 300), 0.1)).sum().backward()  # one step: its deviation is 0
+    assert all(torch.isfinite(p.grad).all() for p in trained.parameters() if p.grad is not None)
+    with pytest.raises(UsageError, match=r"mean\+std"):
+        mwmae.Config(scene_pooling="max")
 
 
 @each_model
