@@ -216,7 +216,8 @@ def model_embedder(model: HearModel) -> Callable[[list[Tensor]], Tensor]:
 
 def label(name: str, model: HearModel) -> str:
     """Name of a model's row: the registry's name or the file's, and whether nobody ever trained it."""
-    short = Path(name).stem if name.endswith(".safetensors") else name
+    path = Path(name)
+    short = f"{path.absolute().parent.name}/{path.stem}" if path.suffix == ".safetensors" else name
     return short if model.checkpoint is not None and model.checkpoint.trained else f"{short}, untrained"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 
 import click
@@ -48,6 +49,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: 0 = done, 1 = work that failed, 2 = wrong use."""
+    warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
     try:
         cli.main(prog_name="hear-models", standalone_mode=True)
     except HearModelsError as error:
