@@ -15,6 +15,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
 DATA = ("weights", "benchmarks/published")
+NOT_SHIPPED = (".decoder.safetensors", ".log.jsonl", ".md")  # for those who go on with pretraining, in a checkout
 
 
 class BuildWithData(build_py):
@@ -27,7 +28,7 @@ class BuildWithData(build_py):
             package / source.relative_to(ROOT): source
             for name in DATA
             for source in sorted((ROOT / name).rglob("*"))
-            if source.is_file() and not source.name.startswith(".")
+            if source.is_file() and source.name[0] != "." and not source.name.endswith(NOT_SHIPPED)
         }
 
     def run(self) -> None:

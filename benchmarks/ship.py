@@ -4,9 +4,9 @@
 
 RUN is the output folder of `hear-models pretrain`, NAME the manifest's (weights/NAME.toml) and the recipe's. Writes
 weights/NAME.safetensors (the encoder, float16), weights/NAME.decoder.safetensors (encoder and decoder, float16, to go
-on with pretraining; not needed for embeddings), weights/NAME.log.jsonl (the run's log), and puts sha256, bytes, sizes
-and configuration into the manifest. Fields of the recipe's [model] that only concern embeddings (scene_pooling) are taken
-from the recipe.
+on with pretraining, not needed for embeddings), weights/NAME.log.jsonl (the run's log), and puts sha256, bytes, sizes
+and configuration into the manifest. Fields of the recipe's [model] that only concern embeddings (scene_pooling) are
+taken from the recipe.
 """
 
 from __future__ import annotations
