@@ -33,7 +33,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how a recipe is run; nothing in here changes what is computed."""
+    """Where and how a recipe is run. Only `folders` and `init` change what is computed."""
 
     output: Path
     folders: tuple[Path, ...] = ()
