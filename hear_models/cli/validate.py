@@ -13,8 +13,8 @@ from hear_models.errors import UsageError
 if TYPE_CHECKING:
     from hear_models.validation import CheckResult, Report
 
-LABELS = {"ok": "ok", "info": "ok", "warning": "WARNING", "error": "ERROR", "skipped": "skipped"}
-COLOURS = {"ok": "green", "info": "green", "warning": "yellow", "error": "red", "skipped": "bright_black"}
+LABELS = {"ok": "ok", "info": "ok", "warning": "WARNING", "error": "ERROR"}
+COLOURS = {"ok": "green", "info": "green", "warning": "yellow", "error": "red"}
 WIDTH = 79
 INDENT = " " * 9
 
@@ -81,10 +81,11 @@ def command(
 
 
 def print_result(result: CheckResult) -> None:
-    """One line a check, and below it what was found."""
+    """One line a check, and below it what was found; the checks that were not run stand in the summary."""
+    if result.skipped:
+        return
     label = click.style(f"{LABELS[result.status]:<8}", fg=COLOURS[result.status])
-    title = result.title if not result.skipped else f"({result.skipped})"
-    click.echo(f"{label} {result.name:<17} {title}")
+    click.echo(f"{label} {result.name:<17} {result.title}")
     for finding in result.findings:
         if finding.severity == "info":
             paragraph("note: ", finding.found)
@@ -99,24 +100,29 @@ def print_result(result: CheckResult) -> None:
 def paragraph(label: str, text: str) -> None:
     """Label and text, wrapped to 80 columns, continued below the text."""
     continued = INDENT + " " * (len(label) - len(label.lstrip())) + "  "
-    wrapped = textwrap.wrap(label + text, WIDTH, initial_indent=INDENT, subsequent_indent=continued)
+    wrapped = textwrap.wrap(
+        label + text, WIDTH, initial_indent=INDENT, subsequent_indent=continued, break_on_hyphens=False
+    )
     click.echo("\n".join(wrapped))
 
 
 def print_summary(report: Report) -> None:
-    """The last lines: how many, how long, and the verdict."""
-    errors, warnings = len(report.findings("error")), len(report.findings("warning"))
-    skipped = sum(bool(result.skipped) for result in report.results)
+    """The last lines: how many, how long, what was not run, and the verdict."""
+    skipped = [result for result in report.results if result.skipped]
+    run = len(report.results) - len(skipped)
     seconds = sum(result.seconds for result in report.results)
-    parts = [f"{len(report.results) - skipped} checks in {seconds:.1f} s", counted(errors, "error")]
-    parts.append(counted(warnings, "warning"))
+    errors, warnings = len(report.findings("error")), len(report.findings("warning"))
+    click.echo(
+        f"\n{counted(run, 'check')} in {seconds:.1f} s, {counted(errors, 'error')}, {counted(warnings, 'warning')}"
+    )
     if skipped:
-        parts.append(f"{skipped} skipped")
-    click.echo(f"\n{', '.join(parts)}")
+        names = ", ".join(result.name for result in skipped)
+        text = f"{counted(len(skipped), 'check')} not run, because what they need failed: {names}"
+        click.echo(textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
     if report.ok:
         click.echo(f"{report.module} keeps the HEAR API.")
     else:
-        click.echo(f"{report.module} does not keep the HEAR API. Mend the first error first.")
+        click.echo(f"{report.module} does not keep the HEAR API.\nMend the first error first.")
 
 
 def counted(number: int, what: str) -> str:

@@ -127,6 +127,7 @@ def load_module(name: str, *, model_path: str = "", device: str = "cpu") -> Hear
 
     Raises:
         UsageError: there is no such module, importing it fails, or the device cannot be used.
+        CheckpointError: a registered model whose weights are not published.
     """
     _check_device(device)
     entry = _registry_entry(name)
@@ -136,6 +137,10 @@ def load_module(name: str, *, model_path: str = "", device: str = "cpu") -> Hear
                 f"{name} is a name of the registry, which already says which weights. "
                 f"To check a file, use the module: hear-models validate hear_models.{entry.family} --model {model_path}"
             )
+        if entry.status == "unpublished":
+            from hear_models.zoo.load import resolve
+
+            resolve(name, entry.family)  # raises, and says how to get the weights
         module = _import(f"hear_models.{entry.family}")
         functions = {key: getattr(module, key) for key in FUNCTIONS}
         load = functions["load_model"]
