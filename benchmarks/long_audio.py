@@ -21,6 +21,8 @@ import time
 from importlib import import_module
 from typing import Any
 
+from hear_models.errors import HearModelsError
+
 FUNCTIONS = ("get_timestamp_embeddings", "get_scene_embeddings")
 
 
@@ -72,7 +74,8 @@ def in_fresh_process(name: str, arguments: argparse.Namespace) -> dict[str, Any]
     command += ["--function", arguments.function, "--threads", str(arguments.threads)]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if run.returncode:
-        sys.exit(f"long_audio: {name} failed with exit status {run.returncode} (its message stands above)")
+        print(f"long_audio: {name} could not be measured (its message stands above)", file=sys.stderr)
+        sys.exit(2 if run.returncode == 2 else 1)
     row: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     return row
 
@@ -91,7 +94,11 @@ def main() -> int:
     if arguments.minutes <= 0:
         parser.error("--minutes must be above zero")
     if arguments.one:
-        print(json.dumps(measure(arguments.one, arguments.minutes, arguments.function, arguments.threads)))
+        try:
+            print(json.dumps(measure(arguments.one, arguments.minutes, arguments.function, arguments.threads)))
+        except (HearModelsError, ModuleNotFoundError) as error:
+            print(f"long_audio: {error}", file=sys.stderr)
+            return 2
         return 0
     rows = []
     if not arguments.json:
