@@ -39,9 +39,7 @@ def cases(golden: str) -> list[tuple[str, str]]:
         return [(golden, key.split("/")[0]) for key in arrays.files if key.endswith("/scene")]
 
 
-@pytest.mark.parametrize(
-    "golden, case", cases("mwmae_mini") + cases("mae_mini") + cases("mwmae_bf16_mini_run_in_f32")
-)
+@pytest.mark.parametrize("golden, case", cases("mwmae_mini") + cases("mae_mini") + cases("mwmae_bf16_mini_run_in_f32"))
 def test_hear_functions_give_what_the_official_wrapper_gives(converted, golden, case):
     name = golden.removesuffix("_run_in_f32")
     family = MINIS[name]

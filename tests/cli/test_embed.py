@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,10 @@ def many(tmp_path: Path) -> Path:
 
 def started(command_line: list[str], folder: Path, pattern: str) -> Iterator[subprocess.Popen[str]]:
     """Start, wait for the first outputs, hand over the running process."""
-    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # a background job is started with SIGINT ignored, and hands that down
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command_line, **pipes, text=True, preexec_fn=listen)
     try:
         deadline = time.monotonic() + 60
         while len(list(folder.rglob(pattern))) < 3 and process.poll() is None and time.monotonic() < deadline:

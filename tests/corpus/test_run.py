@@ -180,11 +180,13 @@ def test_equal_runs_give_equal_bytes(corpus: Path, tmp_path: Path, tiny: HearMod
 def test_a_damaged_output_is_made_again(corpus: Path, tmp_path: Path, tiny: HearModel) -> None:
     embed_files([corpus], tmp_path / "out", tiny)
     damaged = tmp_path / "out/a.wav.npz"
-    whole = damaged.read_bytes()
-    damaged.write_bytes(whole[:200])
+    whole = dict(np.load(damaged))
+    damaged.write_bytes(damaged.read_bytes()[:200])
     (tmp_path / "out/a.flac.npz").write_bytes(b"")
     assert embed_files([corpus], tmp_path / "out", tiny).embedded == 2
-    assert damaged.read_bytes() == whole
+    again = np.load(damaged)  # in a smaller batch than at first: equal but for rounding
+    np.testing.assert_allclose(again["embeddings"], whole["embeddings"], rtol=1e-4, atol=1e-5)
+    assert str(again["metadata"]) == str(whole["metadata"])
 
 
 @pytest.mark.parametrize("target", ["out", "all.parquet"])

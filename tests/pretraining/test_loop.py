@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_killed_run_resumes_from_its_last_save(recipe, recordings, tmp_path):
 
 
 def test_training_lowers_the_loss(recipe, recordings, tmp_path):
-    longer = Recipe("mwmae", 3, recipe.model, recipe.data, Optimiser(60, 5, 8, 0.1, precision="float32"))
+    longer = replace(recipe, optimiser=Optimiser(60, 5, 8, 0.1, precision="float32"))
     pretrain(longer, Run(tmp_path / "run", (recordings,), log_every=20), lambda line: None)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert losses[-1] < 0.9 * losses[0]
@@ -120,7 +121,7 @@ def test_training_lowers_the_loss(recipe, recordings, tmp_path):
 
 def test_run_of_another_recipe_is_refused(recipe, recordings, tmp_path):
     pretrain(recipe, Run(tmp_path / "run", (recordings,), stop_after=1), lambda line: None)
-    other = Recipe("mwmae", 4, recipe.model, recipe.data, recipe.optimiser)
+    other = replace(recipe, seed=4)
     with pytest.raises(UsageError, match="another recipe"):
         pretrain(other, Run(tmp_path / "run", (recordings,), stop_after=1), lambda line: None)
 
@@ -152,7 +153,7 @@ def test_wrong_recipe_is_one_sentence_that_names_the_field(text, what, tmp_path)
 
 
 def test_field_that_the_family_does_not_have_is_named(recipe, recordings, tmp_path):
-    wrong = Recipe("mwmae", 3, {"encoder_widht": 24}, recipe.data, recipe.optimiser)
+    wrong = replace(recipe, model={"encoder_widht": 24})
     with pytest.raises(UsageError, match="encoder_widht"):
         pretrain(wrong, Run(tmp_path / "run", (recordings,)), lambda line: None)
 
@@ -198,12 +199,12 @@ def test_share_of_short_recordings_stays_alone():
 
 
 def test_batch_depends_on_seed_and_step_only():
-    crops = crops_of([250, 300], Data())
+    crops = crops_of([250] * 40, Data())
     crops.view = lambda clip, rng: clip[:200]
     np.testing.assert_array_equal(crops.batch(7, 4), crops.batch(7, 4))
     assert not np.array_equal(crops.batch(7, 4), crops.batch(8, 4))
     streamed = list(crops.stream(6, 9, 4))
-    np.testing.assert_array_equal(streamed[1], crops.batch(7, 4))
+    np.testing.assert_array_equal(streamed[1].units, crops.batch(7, 4).units)
 
 
 def test_error_in_the_data_thread_reaches_the_loop():
