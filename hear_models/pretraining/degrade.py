@@ -41,13 +41,14 @@ def degrade(clip: np.ndarray, how: Degrade, band_hz: np.ndarray, rng: np.random.
         x = x[:, low] * (1 - share) + x[:, low + 1] * share
     if how.equalise_db:
         knots = rng.standard_normal(5) * how.equalise_db * DB
-        x = x + np.interp(np.arange(bands), np.linspace(0, bands - 1, 5), knots)
+        x = x + np.interp(np.arange(bands), np.linspace(0, bands - 1, 5), knots).astype(np.float32)
     if rng.random() < how.band_limit:
         octaves_above = np.maximum(0, np.log2(band_hz / rng.uniform(2_500, 7_000)))
-        x = x - octaves_above * rng.uniform(60, 300) * DB
+        x = x - (octaves_above * rng.uniform(60, 300) * DB).astype(np.float32)
     if rng.random() < how.noise:
         loud = np.quantile(x.mean(axis=1), 0.9)
         knots = rng.standard_normal(5) * 6 * DB
         level = loud - rng.uniform(5, 40) * DB + np.interp(np.arange(bands), np.linspace(0, bands - 1, 5), knots)
-        x = np.logaddexp(x, level + 0.5 * rng.standard_normal(x.shape))
+        noise = level.astype(np.float32) + 0.5 * rng.standard_normal(x.shape, dtype=np.float32)
+        x = np.log(np.exp(x) + np.exp(noise))  # far from the limits of float32, and faster than logaddexp
     return np.maximum(x, FLOOR).astype(np.float32)
