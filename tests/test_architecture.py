@@ -21,7 +21,7 @@ FLOORS = {
     1: {"layers", "frontends", "pipeline", "checkpoints"},
     2: {"zoo"},
     3: {"mwmae", "mae", "logmel_stats"},
-    4: {"datasets", "pretraining", "validation", "corpus"},
+    4: {"datasets", "pretraining", "validation", "corpus", "evaluation"},
     5: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -1,0 +1,1 @@
+"""HEAR numbers: task data, embeddings, judges, records, statistics and the leaderboard."""
