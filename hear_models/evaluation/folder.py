@@ -1,0 +1,171 @@
+"""Embedding folders as hear-eval-kit lays them out (specification 3): read without opening a pickle."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hear_models.errors import HearModelsError
+
+
+class EmbeddingFolderError(HearModelsError):
+    """A folder of embeddings lacks a file, or two of its files disagree."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, a row for each clip (scene) or timestamp (event), in packed order.
+
+    `embeddings` float32 [rows, dim]; `labels` one list a row, as in SPLIT.json (strings or integers); `files` one name
+    a row (an event file's name is repeated); `timestamps_ms` float64 [rows], for event tasks only.
+    """
+
+    embeddings: np.ndarray
+    labels: list[list[Any]]
+    files: list[str]
+    timestamps_ms: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class EmbeddingFolder:
+    """A task's embeddings on disk: metadata, vocabulary in index order as strings, and its splits in metadata order."""
+
+    path: Path
+    metadata: dict[str, Any]
+    labels: tuple[str, ...]
+    splits: tuple[str, ...]
+
+    def split(self, name: str) -> Split:
+        """Read one split; EmbeddingFolderError names the file that is missing or does not fit."""
+        return read_split(self, name)
+
+
+def packing_order(splits: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The order of rows: each split's files shuffled by one `random.Random(0)`, the splits in the given order.
+
+    `splits` maps a split's name to its files in SPLIT.json's order; iterate it in the order of the metadata.
+    """
+    generator = random.Random(0)
+    packed: dict[str, list[str]] = {}
+    for name, files in splits.items():
+        packed[name] = list(files)
+        generator.shuffle(packed[name])
+    return packed
+
+
+def read_embedding_folder(path: str | os.PathLike[str]) -> EmbeddingFolder:
+    """Read metadata and vocabulary of a folder that the kit or this project wrote.
+
+    Raises EmbeddingFolderError, naming the file, if it is no such folder.
+    """
+    folder = Path(path)
+    metadata = _read_json(folder / "task_metadata.json")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("splits"), list):
+        raise EmbeddingFolderError(
+            f"{folder / 'task_metadata.json'} is no HEAR task's metadata. It must list `splits`."
+        )
+    return EmbeddingFolder(folder, metadata, read_vocabulary(folder / "labelvocabulary.csv"), tuple(metadata["splits"]))
+
+
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """The labels of labelvocabulary.csv (header `idx,label`) in the order of their index, as strings."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = {int(row["idx"]): str(row["label"]) for row in csv.DictReader(file)}
+    except OSError as error:
+        raise EmbeddingFolderError(
+            f"{path} cannot be read: {error.strerror or error}. Embed the task again."
+        ) from error
+    except (KeyError, TypeError, ValueError, csv.Error, UnicodeDecodeError) as error:
+        raise EmbeddingFolderError(f"{path} is no vocabulary. It must have the columns idx and label.") from error
+    if sorted(rows) != list(range(len(rows))) or not rows:
+        raise EmbeddingFolderError(f"{path} must number its labels 0, 1, 2 and so on without a gap.")
+    return tuple(rows[index] for index in range(len(rows)))
+
+
+def read_split(folder: EmbeddingFolder, name: str) -> Split:
+    """The rows of one split, with labels rebuilt from SPLIT.json and the packing order (never from a pickle)."""
+    if name not in folder.splits:
+        raise EmbeddingFolderError(f"{folder.path} has no split {name!r}. It has: {', '.join(folder.splits)}.")
+    items = {split: _read_json(folder.path / f"{split}.json") for split in folder.splits}
+    for split, content in items.items():
+        if not isinstance(content, dict):
+            raise EmbeddingFolderError(f"{folder.path / split}.json must map file names to labels.")
+    embeddings = _read_embeddings(folder.path, name)
+    if folder.metadata.get("embedding_type") == "event":
+        files, timestamps = _read_rows_of_events(folder.path, name)
+        labels = active_labels(items[name], files, timestamps)
+        _check_rows(folder.path, name, len(embeddings), len(files), "timestamps")
+        return Split(embeddings, labels, files, timestamps)
+    files = packing_order({split: list(content) for split, content in items.items()})[name]
+    _check_rows(folder.path, name, len(embeddings), len(files), "files")
+    return Split(embeddings, [list(items[name][file]) for file in files], files)
+
+
+def active_labels(
+    events: Mapping[str, Sequence[Mapping[str, Any]]], files: Sequence[str], timestamps_ms: np.ndarray
+) -> list[list[Any]]:
+    """Labels active at each row: those of events with start <= t < end + 0.0001 ms (the kit's interval tree)."""
+    rows: list[list[Any]] = []
+    for file, time in zip(files, timestamps_ms.tolist(), strict=True):
+        active = [event["label"] for event in events[file] if event["start"] <= time < event["end"] + 0.0001]
+        rows.append(sorted(set(active), key=str))
+    return rows
+
+
+def _read_embeddings(folder: Path, name: str) -> np.ndarray:
+    shape = _read_json(folder / f"{name}.embedding-dimensions.json")
+    path = folder / f"{name}.embeddings.npy"
+    if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)):
+        raise EmbeddingFolderError(f"{folder / name}.embedding-dimensions.json must be [rows, width].")
+    try:  # raw float32 without a header, whatever the name says
+        values = np.fromfile(path, dtype="<f4")
+    except OSError as error:
+        raise EmbeddingFolderError(
+            f"{path} cannot be read: {error.strerror or error}. Embed the task again."
+        ) from error
+    if values.size != shape[0] * shape[1] or path.stat().st_size != 4 * values.size:
+        raise EmbeddingFolderError(
+            f"{path} has {path.stat().st_size} bytes, its dimensions {shape} need {4 * shape[0] * shape[1]}. "
+            "Embed the task again."
+        )
+    return values.reshape(shape)
+
+
+def _read_rows_of_events(folder: Path, name: str) -> tuple[list[str], np.ndarray]:
+    """(file, time) of each row; the kit writes the path it packed from, of which the file name is the last part."""
+    rows = _read_json(folder / f"{name}.filename-timestamps.json")
+    try:
+        return [str(row[0]).replace("\\", "/").rsplit("/", 1)[-1] for row in rows], np.array(
+            [float(r[1]) for r in rows]
+        )
+    except (TypeError, ValueError, IndexError) as error:
+        raise EmbeddingFolderError(
+            f"{folder / name}.filename-timestamps.json must be a list of [file, milliseconds]. Embed the task again."
+        ) from error
+
+
+def _check_rows(folder: Path, name: str, rows: int, expected: int, of: str) -> None:
+    if rows != expected:
+        raise EmbeddingFolderError(
+            f"{folder / name}.embeddings.npy has {rows} rows, but there are {expected} {of}. Embed the task again."
+        )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EmbeddingFolderError(
+            f"{path} cannot be read: {error.strerror or error}. Embed the task again."
+        ) from error
+    except ValueError as error:
+        raise EmbeddingFolderError(f"{path} is not JSON: {error}. Embed the task again.") from error
