@@ -130,6 +130,7 @@ class Record:
     scores: dict[str, float | None]  # every metric, likewise
     folds: list[FoldScores] = field(default_factory=list)
     hyper_parameters: dict[str, Any] = field(default_factory=dict)  # chosen by the validation score
+    postprocessing: dict[str, Any] = field(default_factory=dict)  # event tasks: the filter and the shortest event, ms
     predictions: str | None = None  # file beside the record (.npz)
     embeddings: EmbeddingFacts | None = None  # the judge "imported" may lack these four
     code_sha256: str | None = None
