@@ -1,0 +1,52 @@
+"""A Hub on 127.0.0.1 for each test, and the environment in which the real huggingface_hub talks to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub.server import HubServer
+
+# what a developer's shell may set; a test starts without
+OF_THE_CLIENT = (
+    "HF_",
+    "HUGGING",
+    "HEAR_MODELS_",
+    "http_proxy",
+    "https_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+)
+
+
+def forget_the_client() -> None:
+    """huggingface_hub reads its environment when it is imported, so the next import reads what the test has set."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "huggingface_hub"]:
+        del sys.modules[name]
+    logging.getLogger("huggingface_hub").handlers.clear()  # each import adds one
+
+
+def environment(endpoint: str, home: Path, **more: str) -> dict[str, str]:
+    """For a process of its own: the shell's environment with the tests' Hub in place of huggingface.co."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_CLIENT)}
+    hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return {**own, **hub, "OMP_NUM_THREADS": "1", "COLUMNS": "80", **more}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A running Hub; the environment of this process points to it and to an empty cache in `tmp_path / "home"`."""
+    with HubServer() as server:
+        wanted = environment(server.endpoint, tmp_path / "home")
+        for name in set(os.environ) - set(wanted):
+            monkeypatch.delenv(name)
+        for name, value in wanted.items():
+            monkeypatch.setenv(name, value)
+        forget_the_client()
+        yield server
+    forget_the_client()
