@@ -9,7 +9,7 @@ from golden_inputs import clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_models import logmel_stats, mae, mwmae
+from hear_models import logmel_stats, mae, mwmae, random_projection
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline import batching
 from hear_models.pipeline.normalise import Standardise
@@ -23,6 +23,7 @@ MODELS = {
     "mwmae 5x5": mwmae.Model(mwmae.Config(**SIZES, patch_frames=5, patch_bands=5)),
     "mwmae mean+std": mwmae.Model(mwmae.Config(**SIZES, patch_bands=80, scene_pooling="mean+std")),
     "logmel_stats": logmel_stats.Model(),
+    "random_projection": random_projection.Model(),
 }
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
