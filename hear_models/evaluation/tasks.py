@@ -239,7 +239,7 @@ def item_problem(file: str, entries: Any, metadata: dict[str, Any], labels: froz
     said = entries
     if metadata["embedding_type"] == EVENT:
         for event in entries:
-            times = [event.get(key) for key in ("start", "end")] if isinstance(event, dict) else []
+            times: list[Any] = [event.get(key) for key in ("start", "end")] if isinstance(event, dict) else []
             if "label" not in (event if times else {}) or not all(_is_time(time) for time in times):
                 return f"{file}: {event!r} is no event with label, start and end in ms"
             if times[1] < times[0]:
