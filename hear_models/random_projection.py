@@ -1,8 +1,8 @@
 """random_projection: log-mel frames through one fixed random layer, averaged over time; nothing is learned.
 
 The second floor to compare with, beside logmel_stats: how far random features go. A frame of the front end of MW-MAE,
-scaled by two constants, is multiplied by a matrix of normal numbers, shifted and rectified (random kitchen sinks; Rahimi
-and Recht 2008). A scene is one unit of all frames, a timestamp unit 5 frames. Dimensions: 512.
+scaled by two constants, is multiplied by a matrix of normal numbers, shifted and rectified (random features; Rahimi and
+Recht 2008). A scene is one unit of all frames, a timestamp unit 5 frames. Dimensions: 512.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Config:
 
 
 class Model(HearModel):
-    """The layer behind the HEAR API. `timestamps` and `seed` are accepted as by every family; `seed` changes nothing."""
+    """The layer behind the HEAR API. `timestamps` and `seed` are accepted as by every family; no weights to seed."""
 
     family = "random_projection"
     weight: Tensor
