@@ -14,38 +14,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
-from importlib import import_module
 from typing import Any
+
+from common import build_model, peak_gb
 
 from hear_models.errors import HearModelsError
 
 FUNCTIONS = ("get_timestamp_embeddings", "get_scene_embeddings")
 
 
-def peak_gb() -> float:
-    """Largest resident size of this process so far, GB (10^9 bytes)."""
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
 def measure(name: str, minutes: float, function: str, threads: int) -> dict[str, Any]:
     """Embed `minutes` of seeded noise in one call; to be run in a fresh process."""
     import torch
 
-    import hear_models
-
     if threads:
         torch.set_num_threads(threads)
-    if name.startswith("random:"):
-        family = import_module(f"hear_models.{name.removeprefix('random:')}")
-        model = family.Model(family.Config(), seed=0).eval()
-    else:
-        model = hear_models.load_model(name)
-        family = import_module(f"hear_models.{model.family}")
+    model, family = build_model(name)
     n_samples = int(minutes * 60 * model.sample_rate)
     audio = torch.rand(1, n_samples, generator=torch.Generator().manual_seed(0)) * 0.2 - 0.1
     loaded, started = peak_gb(), time.perf_counter()
