@@ -80,6 +80,7 @@ class Judge:
     name: str  # one of JUDGES
     shims: list[str] = field(default_factory=list)  # what a launcher changed around the released kit
     threads: int | None = None
+    cpu_capability: str | None = None  # torch's word for the processor's vector unit ("AVX512"): it decides bits
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,7 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     names = [f.name for f in fields(kind)]
     prefix = f"{where}." if where else ""
     if unknown := [name for name in value if name not in names]:
-        raise ValueError(f"there is no field {prefix}{_text(unknown[0], where)[:60]!r}")
+        raise ValueError(f"there is no field {prefix}{_text(unknown[0], where)[:60]}")
     if missing := [name for name in names if name not in value]:
         raise ValueError(f"the field {prefix}{missing[0]} is missing")
     return kind(**{name: _build(types_of[name], value[name], f"{prefix}{name}") for name in names})
