@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hear_models.corpus.embed import embed
-    from hear_models.zoo import list_models, load_model
+    from hear_models.zoo import from_pretrained, list_models, load_model, push_to_hub
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "embed", "list_models", "load_model"]
+__all__ = ["__version__", "embed", "from_pretrained", "list_models", "load_model", "push_to_hub"]
 
-_HOMES = {"load_model": "hear_models.zoo", "list_models": "hear_models.zoo", "embed": "hear_models.corpus.embed"}
+_HOMES = {
+    **dict.fromkeys(("from_pretrained", "list_models", "load_model", "push_to_hub"), "hear_models.zoo"),
+    "embed": "hear_models.corpus.embed",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ COMMANDS = {
     "info": ("hear_models.cli.info", "Show everything known about one model."),
     "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
     "convert": ("hear_models.cli.convert", "Convert an official checkpoint to safetensors."),
+    "publish": ("hear_models.cli.publish", "Publish a model with a generated card on the Hugging Face Hub."),
     "validate": ("hear_models.cli.validate", "Check any HEAR module against the API, and beyond it."),
     "pretrain": ("hear_models.cli.pretrain", "Pretrain a model by a recipe."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline.batching import units_per_forward
 from hear_models.pipeline.plan import Plan, Purpose, Unit, reflect_positions
+from hear_models.pipeline.sharing import Shared
 
 TIMESTAMPS = ("centres", "official")
 POOLINGS = ("mean", "mean+std")
@@ -29,7 +30,7 @@ class CheckpointInfo:
     trained: bool
 
 
-class HearModel(nn.Module):
+class HearModel(Shared, nn.Module):
     """A model of the HEAR 2021 API. A family supplies what stands below the line; the flow is the same for all.
 
     Attributes:
