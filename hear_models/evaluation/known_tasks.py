@@ -11,7 +11,7 @@ from typing import Any
 from hear_models.resources import resource
 
 RECORD = "https://zenodo.org/record/6332517/files"  # 48 kHz only; concept DOI 10.5281/zenodo.5885750
-ALL_RATES = "gs://hear2021-archive/tasks/ (s3:// too; requester pays)"
+ALL_RATES = "gs:// and s3://hear2021-archive/tasks/ (requester pays)"
 RATES = (16000, 22050, 32000, 44100, 48000)  # Hz, specification 2.1
 OFFICIAL, UNOFFICIAL, SYNTHETIC, USER = "official", "unofficial", "synthetic", "user"
 

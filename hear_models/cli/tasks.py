@@ -1,0 +1,244 @@
+"""`hear-models tasks`: what task data there are, whether they are whole, and how to make more."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hear_models.evaluation.check import TaskReport
+
+HELP = {"help_option_names": ["-h", "--help"]}
+WIDTH = 79
+SHOWN = 5  # files of a finding, and findings of a task, before "and N more"
+COLOURS = {"error": "red", "warning": "yellow", "note": None}
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group(context_settings=HELP)
+def command() -> None:
+    """Task data for evaluation: list, check, resample, make.
+
+    \b
+      hear-models tasks list
+      hear-models tasks make-small toy-tasks
+      hear-models tasks check toy-tasks
+    """
+
+
+# ---------------------------------------------------------------------------------------------------------- list
+
+
+@command.command("list", context_settings=HELP)
+@click.argument("names", metavar="[TASK]...", nargs=-1)
+@click.option("--tasks-dir", type=FOLDER, help="Say which of them are in this folder, and what else is.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def list_command(names: tuple[str, ...], tasks_dir: Path | None, as_json: bool) -> None:
+    """List the tasks of HEAR 2021; with TASK everything known about it.
+
+    TASK is a folder name, its beginning (esc50), a name of the papers' tables
+    (ESC-50, NS-5h), or `paper` for the ten tasks of the papers.
+    """
+    from dataclasses import asdict
+
+    from hear_models.errors import UsageError
+    from hear_models.evaluation.known_tasks import known_tasks
+    from hear_models.evaluation.tasks import is_called
+
+    chosen = [task for task in known_tasks().values() if not names or any(is_called(task.folder, n) for n in names)]
+    unknown = [name for name in names if not any(is_called(folder, name) for folder in known_tasks())]
+    if unknown:
+        raise UsageError(f"HEAR has no task {unknown[0]!r}. `hear-models tasks list` shows all of them.")
+    present = _present(tasks_dir) if tasks_dir else {}
+    if as_json:
+        rows = [{**asdict(task), "address": task.address()} for task in chosen]
+        if tasks_dir:
+            for row in rows:
+                row["present"] = present.get(str(row["folder"]))
+            strangers = [name for name in present if name not in known_tasks()]
+            rows += [{"folder": name, "present": present[name]} for name in strangers]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    if names:
+        for task in chosen:
+            _print_details(task.folder, present.get(task.folder))
+        return
+    click.echo(f"{'folder':<35}{'papers':<7}{'clips':>6} {'splits':<9}primary metric")
+    for task in chosen:
+        mark = "*" if task.folder in present else " "
+        splits = "tr/va/te" if task.split_mode == "trainvaltest" else f"{len(task.splits)} folds"
+        line = f"{task.folder:<34}{mark}{task.paper_name or '':<7}{task.n_clips:>6} {splits:<9}{task.evaluation[0]}"
+        click.echo(line)
+    if tasks_dir:
+        click.echo(f"\nIn {tasks_dir} (* above):")
+        for name, what in present.items():
+            click.echo(f"  {name:<35}{what}")
+        if not present:
+            click.echo("  no task")
+    click.echo(
+        "\npapers: the name in the tables of the MW-MAE, SSAM and AxLSTM papers."
+        "\nEverything about a task, and where its archive is: hear-models tasks list TASK"
+    )
+
+
+def _present(tasks_dir: Path) -> dict[str, str]:
+    """Folder name → one clause on what lies there."""
+    from hear_models.errors import HearModelsError, UsageError
+    from hear_models.evaluation.tasks import METADATA, read_task
+
+    if not tasks_dir.is_dir():
+        raise UsageError(f"{tasks_dir} is no folder. Give the folder that holds the task folders.")
+    found = {}
+    for folder in sorted(tasks_dir.iterdir()):
+        if not (folder / METADATA).is_file():
+            continue
+        try:
+            task = read_task(folder)
+        except HearModelsError:
+            found[folder.name] = "broken: hear-models tasks check says how"
+            continue
+        rates = ", ".join(f"{rate / 1000:g}" for rate in task.rates()) or "no"
+        found[folder.name] = f"{task.origin}, {sum(task.counts.values())} clips, {rates} kHz"
+    return found
+
+
+def _print_details(folder: str, present: str | None) -> None:
+    from hear_models.evaluation.known_tasks import ALL_RATES, known_tasks
+
+    task = known_tasks()[folder]
+    paper = f" ({task.paper_name} in the papers)" if task.paper_name else ""
+    seen = "" if task.tarball_name_seen else "  (file name by analogy, not seen)"
+    length = "clips keep their length" if task.clip_s is None else f"{task.clip_s:g} s each"
+    rows = {
+        "task": task.title + paper,
+        "kind": f"{task.embedding_type}, {task.prediction_type}",
+        "clips": f"{task.n_clips}, {task.hours:g} h, {length}",
+        "splits": f"{', '.join(task.splits)} ({task.split_mode})",
+        "labels": f"{task.n_classes}" + ("" if task.n_classes_stated else " (inferred from the corpus)"),
+        "metrics": f"{', '.join(task.evaluation)} (the first counts)",
+        "48 kHz": task.address() + seen,
+        "all rates": f"{ALL_RATES}: {task.tarball}",
+        "note": task.note,
+        "here": present,
+    }
+    click.echo(folder)
+    for name, text in rows.items():
+        if text:
+            click.echo(_wrapped(text, f"  {name:<11}"))
+    click.echo()
+
+
+def _wrapped(text: str, first: str) -> str:
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- check
+
+
+@command.command("check", context_settings=HELP)
+@click.argument("tasks_dir", metavar="DIR", type=FOLDER)
+@click.argument("names", metavar="[TASK]...", nargs=-1)
+@click.option("--rate", "rates", type=int, multiple=True, help="Audio at this rate in Hz only; repeatable.")
+@click.option("--full", is_flag=True, help="Decode every clip instead of reading its header.")
+@click.option("--all", "show_all", is_flag=True, help="Name every file, not the first few.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def check_command(
+    tasks_dir: Path, names: tuple[str, ...], rates: tuple[int, ...], full: bool, show_all: bool, as_json: bool
+) -> None:
+    """Say what is missing, extra or broken in the tasks of DIR.
+
+    TASK is as for `hear-models tasks list`; without it everything in DIR is
+    checked. Errors make a judge fail or a score wrong, this project's or that of
+    the released kit; warnings are worth knowing.
+
+    Exit status: 0 without errors, 1 with errors, 2 for wrong use.
+    """
+    from dataclasses import asdict
+
+    from hear_models.evaluation.check import check_tasks
+
+    def progress(name: str, done: int, total: int) -> None:
+        click.echo(f"\r{name}: {done} of {total} clips\033[K", nl=False, err=True)
+
+    on_terminal = sys.stderr.isatty() and not as_json
+    reports = check_tasks(tasks_dir, names, sample_rates=rates, full=full, progress=progress if on_terminal else None)
+    if on_terminal:
+        click.echo("\r\033[K", nl=False, err=True)
+    if as_json:
+        click.echo(json.dumps([{**asdict(report), "ok": report.ok} for report in reports], indent=1))
+    else:
+        for report in reports:
+            _print_report(report, show_all)
+        errors = sum(finding.level == "error" for report in reports for finding in report.findings)
+        checked = sum(report.is_task for report in reports)
+        click.echo(f"\n{_counted(checked, 'task')} checked, {_counted(errors, 'error')}.")
+    if not all(report.ok for report in reports):
+        raise click.exceptions.Exit(1)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _print_report(report: TaskReport, show_all: bool) -> None:
+    rates = ", ".join(f"{rate / 1000:g}" for rate in report.rates)
+    what = f"  {report.origin}, {report.clips} clips, {rates or 'no'} kHz" if report.origin else ""
+    status = click.style("ok   ", fg="green") if report.ok else click.style("ERROR", fg="red")
+    click.echo(f"{status} {report.name}{what}" if report.is_task else f"{status} the folder {report.name} itself")
+    findings = report.findings if show_all else report.findings[: 4 * SHOWN]
+    for finding in findings:
+        label = click.style(finding.level, fg=COLOURS[finding.level])
+        text = _wrapped(f"{finding.level}: {finding.text}.", " " * 6).replace(finding.level, label, 1)
+        click.echo(text)
+        files = finding.files if show_all else finding.files[:SHOWN]
+        for file in files:
+            click.echo(f"        {file}")
+        if len(finding.files) > len(files):
+            click.echo(f"        and {len(finding.files) - len(files)} more (--all names them)")
+    if len(report.findings) > len(findings):
+        click.echo(f"      and {len(report.findings) - len(findings)} more findings (--all)")
+
+
+# ------------------------------------------------------------------------------------------------------ resample
+
+
+@command.command("resample", context_settings=HELP)
+@click.argument("tasks_dir", metavar="DIR", type=FOLDER)
+@click.argument("names", metavar="[TASK]...", nargs=-1)
+@click.option("--rate", type=int, default=16000, show_default=True, help="The rate to make, in Hz.")
+@click.option("--from", "source_rate", type=int, help="The rate to make it from  [default: the highest there is]")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads.")
+def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_rate: int | None, workers: int) -> None:
+    """Make the audio of the tasks in DIR at another sample rate.
+
+    Zenodo has 48 kHz only, most models take 16 kHz. RATE/ appears beside the
+    rate that is there, once it is complete; a stopped run goes on where it was.
+    """
+    from hear_models.evaluation.resample_task import resample_task
+    from hear_models.evaluation.tasks import list_tasks
+
+    for task in list_tasks(tasks_dir, names):
+
+        def progress(done: int, total: int, name: str = task.name) -> None:
+            click.echo(f"\r{name}: {done} of {total} clips\033[K", nl=False, err=True)
+
+        on_terminal = sys.stderr.isatty()
+        written = resample_task(
+            task, rate, source_rate=source_rate, workers=workers, progress=progress if on_terminal else None
+        )
+        if on_terminal:
+            click.echo("\r\033[K", nl=False, err=True)
+        kept = sum(task.counts.values()) - written
+        click.echo(f"{task.name}: {written} clips written at {rate} Hz" + (f", {kept} were there" if kept else ""))
