@@ -15,6 +15,7 @@ import numpy as np
 from hear_models.checkpoints.fields import check_fields
 from hear_models.checkpoints.files import read_bytes
 from hear_models.checkpoints.flax_msgpack import find_checkpoint, read_flax
+from hear_models.checkpoints.licences import licence_note
 from hear_models.checkpoints.mapping import Official, Row, Shapes, SourceArray, apply_rules, check_shapes
 from hear_models.checkpoints.safetensors_file import part_of, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
@@ -144,6 +145,7 @@ def convert(
         config=values,
         tensors={name: torch.from_numpy(np.array(value)) for name, value in tensors.items()},
         source=read.description,
+        notes=None if official.licence is None else licence_note(official.licence),
         dtype=dtype,
     )
     return Conversion(

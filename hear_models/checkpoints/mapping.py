@@ -104,12 +104,15 @@ class Official:
         rules: every tensor of the official file must match one.
         recognise: official keys → the name of the family that they belong to, None if they do not tell.
         infer: (shapes by our names, trainer's configuration or {}, fields set by the user) → the fields of the Config.
+        licence: of the official weights, a name of `checkpoints.licences.TERMS`; it goes into the header of converted
+            files, and `publish` refuses those whose licence forbids copies. None: as the manifests say.
     """
 
     format: str
     rules: Sequence[Rule]
     recognise: Callable[[Collection[str]], str | None]
     infer: Callable[[Shapes, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+    licence: str | None = None
 
 
 @dataclass(frozen=True)

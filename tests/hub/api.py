@@ -79,7 +79,7 @@ class Api(Frame):
             {"_id": name, "id": name, "modelId": name, "author": repository.owner, "sha": commit.oid}
             | {"private": repository.private, "gated": "auto" if repository.gated else False, "disabled": False}
             | {"lastModified": commit.date, "createdAt": commit.date, "tags": [], "downloads": 0, "likes": 0}
-            | {"siblings": siblings}
+            | {"siblings": siblings, **_library(commit.files.get("README.md"))}
         )
 
     def tree(self, name: str, revision: str, folder: str) -> None:
@@ -259,6 +259,12 @@ class Api(Frame):
         if wrong:
             return self.json({"errors": [{"message": wrong}], "warnings": []}, 400, {"X-Error-Message": "invalid yaml"})
         self.json({"errors": [], "warnings": []})
+
+
+def _library(card: Stored | None) -> dict[str, str]:
+    """The Hub takes a model's library from its card."""
+    named = re.search(rb"^library_name: *([\w.-]+)$", card.data if card else b"", re.MULTILINE)
+    return {"library_name": named[1].decode()} if named else {}
 
 
 def _lfs(stored: Stored, key: str) -> dict[str, Any]:
