@@ -242,3 +242,29 @@ def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_
             click.echo("\r\033[K", nl=False, err=True)
         kept = sum(task.counts.values()) - written
         click.echo(f"{task.name}: {written} clips written at {rate} Hz" + (f", {kept} were there" if kept else ""))
+
+
+# ---------------------------------------------------------------------------------------------------- make-small
+
+
+@command.command("make-small", context_settings=HELP)
+@click.argument("out", type=FOLDER)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, other sounds.")
+@click.option("--task", "names", multiple=True, metavar="TASK", help="Only this task; repeatable.")
+@click.option(
+    "--rate", "rates", type=int, multiple=True, default=(16000,), show_default=True, help="In Hz; repeatable."
+)
+def make_small_command(out: Path, seed: int, names: tuple[str, ...], rates: tuple[int, ...]) -> None:
+    """Write toy versions of the papers' ten tasks, and of one event task, to OUT.
+
+    Made of procedural sound in seconds, with folder names, splits, labels and
+    metrics in kind as in the real ones. Their metadata say `synthetic: true`:
+    scores on them show that an evaluation works, and nothing about a model.
+    """
+    from hear_models.evaluation.make_small import make_small
+
+    def progress(name: str, clips: int) -> None:
+        click.echo(f"{name}: {clips} clips")
+
+    make_small(out, seed, names, sorted(set(rates)), progress)
+    click.echo(f"Toy tasks in {out}. Check them: hear-models tasks check {out}")

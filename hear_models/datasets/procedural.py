@@ -195,7 +195,7 @@ def modulated_tone(rng: np.random.Generator, n: int, sample_rate: int) -> Audio:
     return sound * _envelope(rng, n, sample_rate)
 
 
-def _formant_gain(freqs_hz: Audio, formants_hz: np.ndarray, widths_hz: np.ndarray) -> Audio:
+def formant_gain(freqs_hz: Audio, formants_hz: np.ndarray, widths_hz: np.ndarray) -> Audio:
     """Amplitude response of resonances in cascade, unity at 0 Hz."""
     gain = np.ones_like(freqs_hz)
     for centre, width in zip(formants_hz.astype(np.float32), widths_hz.astype(np.float32), strict=True):
@@ -220,7 +220,7 @@ def vowels(rng: np.random.Generator, n: int, sample_rate: int) -> Audio:
     position = np.linspace(0, targets - 1, n, dtype=np.float32)
     for i, vowel in enumerate(rng.integers(0, len(VOWELS_HZ), targets)):
         formants = scale * np.append(VOWELS_HZ[vowel] * rng.uniform(0.93, 1.07, 3), 3600)
-        gain = _formant_gain(freqs_hz, formants, np.array([60, 90, 150, 250]) * rng.uniform(0.7, 1.6))
+        gain = formant_gain(freqs_hz, formants, np.array([60, 90, 150, 250]) * rng.uniform(0.7, 1.6))
         said = np.fft.irfft(spectrum * gain, n_fft)[:n].astype(np.float32)
         sound += said * np.maximum(0, 1 - np.abs(position - i))
     syllables = max(1, int(rng.uniform(1.5, 6) * n / sample_rate))
