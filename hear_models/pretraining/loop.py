@@ -19,13 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from hear_models.checkpoints.files import write_atomically
-from hear_models.checkpoints.safetensors_file import write_checkpoint
+from hear_models.checkpoints.safetensors_file import read_header, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.pipeline.model import HearModel
 from hear_models.pretraining.crops import Crops
 from hear_models.pretraining.features import folder_source, procedural_source
 from hear_models.pretraining.recipe import Recipe
 from hear_models.zoo import list_models, load_model
+from hear_models.zoo.licensing import inherited
 
 STATE, MODEL, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -65,8 +66,12 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
             f"[model] of the recipe does not fit {recipe.family}: {error}. Use fields of its Config."
         ) from None
     model = module.Model(config, seed=recipe.seed, decoder=True)
+    lineage: dict[str, Any] = {}  # for the header: the weights that training began with, and the licence that binds
     if run.init is not None:
-        model.load_state_dict(load_model(run.init, family=recipe.family, decoder=True).state_dict())
+        base = load_model(run.init, family=recipe.family, decoder=True)
+        model.load_state_dict(base.state_dict())
+        sha256 = base.checkpoint.sha256 if base.checkpoint else None
+        lineage = inherited(read_header(run.init), run.init.name, sha256)
     run.output.mkdir(parents=True, exist_ok=True)
     for orphan in run.output.glob(".*.part"):  # of a run that was killed while it saved
         orphan.unlink()
@@ -79,7 +84,7 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     o = recipe.optimiser
     model.to(run.device).train()
     adam = torch.optim.AdamW(model.parameters(), lr=0.0, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
-    first = _resume(recipe, run, model, adam)
+    first, lineage = _resume(recipe, run, model, adam, lineage)
     last = min(o.steps, first + run.stop_after) if run.stop_after is not None else o.steps
     report(f"{recipe.family}: updates {first} to {last} of {o.steps}, {o.batch} crops each, on {run.device}")
 
@@ -126,7 +131,7 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
                 report(f"update {step}/{last}  loss {mean_loss:.4f}  {rate * o.batch:.0f} crops/s  {left / 60:.0f} min")
                 logged, waited, losses = now, 0.0, []
             if now - saved >= run.save_every_s or step == last or stop:
-                _save(recipe, run, model, adam, step)
+                _save(recipe, run, model, adam, step, lineage)
                 saved = now
     if stop:
         report(f"stopped after update {step}; the same command goes on from there")
@@ -157,31 +162,37 @@ def _sources(recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]
     return sources
 
 
-def _save(recipe: Recipe, run: Run, model: HearModel, adam: torch.optim.AdamW, step: int) -> None:
+def _save(
+    recipe: Recipe, run: Run, model: HearModel, adam: torch.optim.AdamW, step: int, lineage: dict[str, Any]
+) -> None:
     tensors = {}
     for name, parameter in model.named_parameters():
         tensors[f"parameter/{name}"] = parameter.detach().cpu()
         for moment in MOMENTS:
             tensors[f"{moment}/{name}"] = adam.state[parameter][moment].cpu()
-    write_atomically(run.output / STATE, save(tensors, {"step": str(step), "recipe": recipe.digest}))
+    about = {"step": str(step), "recipe": recipe.digest, "lineage": json.dumps(lineage)}
+    write_atomically(run.output / STATE, save(tensors, about))
     config: dict[str, Any] = asdict(model.config) | {"statistics_ddof": 0}  # trained as it will be used
     weights = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()}
-    notes = {"recipe": asdict(recipe), "step": step}
+    notes = {"recipe": asdict(recipe), "step": step, **lineage}
     write_checkpoint(run.output / MODEL, family=recipe.family, config=config, tensors=weights, notes=notes)
 
 
-def _resume(recipe: Recipe, run: Run, model: HearModel, adam: torch.optim.AdamW) -> int:
-    """Fill the model and the optimiser from the last save, drop later log lines; returns the updates done."""
+def _resume(
+    recipe: Recipe, run: Run, model: HearModel, adam: torch.optim.AdamW, lineage: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """Fill the model and the optimiser from the last save, drop later log lines; returns updates done and lineage."""
     path = run.output / STATE
     if not path.exists():
         (run.output / LOG).write_text("", encoding="utf-8")
-        return 0
+        return 0, lineage
     try:
         with safe_open(str(path), framework="pt") as file:
             about = file.metadata() or {}
             if about.get("recipe") != recipe.digest:
                 raise UsageError(f"{run.output} holds a run of another recipe. Give another --output, or that recipe.")
             step = int(about["step"])
+            lineage = json.loads(about.get("lineage", "{}")) or lineage  # a run goes on with the weights it began with
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
                     parameter.copy_(file.get_tensor(f"parameter/{name}"))
@@ -193,7 +204,7 @@ def _resume(recipe: Recipe, run: Run, model: HearModel, adam: torch.optim.AdamW)
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
     write_atomically(log, "".join(line + "\n" for line in kept).encode())
-    return step
+    return step, lineage
 
 
 @contextmanager

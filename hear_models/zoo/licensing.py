@@ -97,10 +97,10 @@ def _from_others(header: Header) -> bool:
     return bool(header.source)
 
 
-def inherited(base: Header, name: str, sha256: str) -> dict[str, Any]:
+def inherited(base: Header, name: str, sha256: str | None) -> dict[str, Any]:
     """What new weights that began with those of `base` must tell: where they come from, and the licence that binds."""
     manifests = [entry.manifest for entry in list_models()]
-    same = [m for m in manifests if m.file and m.file.sha256 == sha256]
+    same = [m for m in manifests if sha256 and m.file and m.file.sha256 == sha256]
     licence, _ = stated(base, same[0] if same else None, official_release(base, manifests))
     note = licence_note(licence.name, licence.sharing, licence.terms) if licence != UNKNOWN else {}
     earlier = base.notes.get(STARTED_FROM)

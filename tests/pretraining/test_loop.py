@@ -16,6 +16,8 @@ import pytest
 import soundfile
 import torch
 
+from hear_models.checkpoints.licences import licence_note
+from hear_models.checkpoints.safetensors_file import read_checkpoint, read_header, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.pretraining.crops import Crops
 from hear_models.pretraining.features import Source
@@ -110,6 +112,23 @@ def test_killed_run_resumes_from_its_last_save(recipe, recordings, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, first + 3))
     assert not [name for name in os.listdir(tmp_path / "killed") if "part" in name]
+
+
+def test_weights_that_training_began_with_are_named_and_their_licence_stays(recipe, recordings, tmp_path):
+    """Also when the run was stopped: somebody else's weights do not become one's own by training on."""
+    pretrain(recipe, Run(tmp_path / "first", (recordings,), stop_after=1), lambda line: None)
+    theirs = read_checkpoint(tmp_path / "first" / "model.safetensors", ("encoder", "decoder"))
+    base = tmp_path / "theirs.safetensors"
+    note, source = licence_note("NTT evaluation licence"), {"file": "checkpoint_5", "sha256": "ab" * 32}
+    sha256 = write_checkpoint(
+        base, family="mwmae", config=theirs.config, tensors=theirs.tensors, notes=note, source=source
+    )
+    for _ in range(2):
+        pretrain(recipe, Run(tmp_path / "second", (recordings,), init=base, stop_after=1), lambda line: None)
+    pretrain(recipe, Run(tmp_path / "second", (recordings,), stop_after=1), lambda line: None)  # without --init
+    notes = read_header(tmp_path / "second" / "model.safetensors").notes
+    assert notes["started_from"]["sha256"] == sha256 and notes["started_from"]["source"] == source
+    assert notes["step"] == 3 and notes["licence"]["sharing"] == "forbidden"
 
 
 def test_training_lowers_the_loss(recipe, recordings, tmp_path):
