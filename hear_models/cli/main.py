@@ -16,11 +16,13 @@ COMMANDS = {
     "demo": ("hear_models.cli.demo", "Embed the bundled recordings with the bundled checkpoint."),
     "list": ("hear_models.cli.list", "List the models."),
     "info": ("hear_models.cli.info", "Show everything known about one model."),
+    "download": ("hear_models.cli.download", "Fetch a model from the Hugging Face Hub and verify it."),
     "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
     "convert": ("hear_models.cli.convert", "Convert an official checkpoint to safetensors."),
     "publish": ("hear_models.cli.publish", "Publish a model with a generated card on the Hugging Face Hub."),
     "validate": ("hear_models.cli.validate", "Check any HEAR module against the API, and beyond it."),
     "pretrain": ("hear_models.cli.pretrain", "Pretrain a model by a recipe."),
+    "tasks": ("hear_models.cli.tasks", "Task data for evaluation: list, check, resample, make."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
 }
 
