@@ -34,7 +34,7 @@ ENVIRONMENT = (noise_burst, impulse_train, chirp, modulated_tone, harmonic_tone)
 STRUCK = (inharmonic_tone,)
 
 
-def finished(sound: Audio, rng: np.random.Generator, how: Degradations = ROOM) -> Audio:
+def finished(sound: npt.NDArray[np.floating], rng: np.random.Generator, how: Degradations = ROOM) -> Audio:
     """In a room, over noise, at a random level."""
     return degrade(np.ascontiguousarray(sound, dtype=np.float32), RATE, rng, how)
 
@@ -64,7 +64,7 @@ def note(rng: np.random.Generator, f0_hz: float, seconds: float) -> Audio:
 
 def voice(
     rng: np.random.Generator,
-    said: Sequence[int],
+    said: Sequence[int] | npt.NDArray[np.integer],
     pitch_hz: Curve,
     *,
     tilt: float = 1.2,

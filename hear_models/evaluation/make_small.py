@@ -62,7 +62,9 @@ def _gongs(setting: Rng, task: Toy) -> Clip:
 
 def _emotions(setting: Rng, task: Toy) -> Clip:
     n_labels = len(task.labels)
-    rise, tilt, rate = (setting.permutation(np.linspace(*ends, n_labels)) for ends in ((-0.9, 0.9), (0.6, 2.0), (3, 8)))
+    rise = setting.permutation(np.linspace(-0.9, 0.9, n_labels))
+    tilt = setting.permutation(np.linspace(0.6, 2.0, n_labels))
+    rate = setting.permutation(np.linspace(3, 8, n_labels))
 
     def clip(rng: Rng, label: int) -> Audio:
         n = toy.RATE
