@@ -30,7 +30,7 @@ SOURCES = HERE / "heareval-sources.txt"
 KIT_VERSION = "2021.1.3"
 PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))  # those whose wheels are pinned
 MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
-NOT_OURS = ("tests", "tmp", "bin")  # top-level litter of dcase_util, and programs that nobody calls
+NOT_OURS = ("tests", "tmp", "bin", "example.py")  # litter that would hide somebody's modules, and unused programs
 
 
 class JudgeError(HearModelsError):
@@ -120,6 +120,7 @@ def _build(folder: Path) -> None:
             _run(built, output, PYTHONPATH=str(partial))
         for name in ("bootstrap", *NOT_OURS):
             shutil.rmtree(partial / name, ignore_errors=True)
+            (partial / name).unlink(missing_ok=True)
         os.rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

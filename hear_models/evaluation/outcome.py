@@ -62,3 +62,4 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     postprocessing: dict[str, float] = field(default_factory=dict)
     events: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)  # of a judge that lives in an environment of its own
