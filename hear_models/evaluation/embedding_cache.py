@@ -1,0 +1,154 @@
+"""Finished embedding folders, each with the key of what it was made from; unfinished ones are hidden and resumable.
+
+    EMBEDDINGS_DIR/SLUG/TASK/            finished: the kit's files, `.done.embeddings`, and our `.hear-models.json`
+    EMBEDDINGS_DIR/SLUG/.TASK.partial/   in work: a split is finished when `.done.SPLIT` is there
+
+A folder is renamed into place when everything in it is written, so one that the kit's predictor or we would take for
+done is done. What stands there under another key is replaced at that moment and not earlier.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hear_models.corpus.lock import only_writer
+from hear_models.errors import HearModelsError, UsageError
+
+KEY_FILE, DONE = ".hear-models.json", ".done.embeddings"  # the second is the kit's
+SCHEMA = "hear-models/embeddings/1"
+
+
+def key_digest(key: Mapping[str, Any]) -> str:
+    """sha256 of a key of JSON values."""
+    return hashlib.sha256(json.dumps({"schema": SCHEMA, **key}, sort_keys=True).encode()).hexdigest()
+
+
+class EmbeddingCache:
+    """The folder of one subject's embeddings of one task.
+
+    Args:
+        folder: EMBEDDINGS_DIR/SLUG/TASK.
+        key: everything that the embeddings depend on, as JSON values.
+        own_names: names of the files and folders that an extraction leaves in the folder.
+    """
+
+    def __init__(self, folder: Path, key: Mapping[str, Any], own_names: Iterable[str]) -> None:
+        self.folder, self.key = folder, dict(key)
+        self.own_names = {*own_names, KEY_FILE, DONE}
+        self.partial = folder.with_name(f".{folder.name}.partial")
+        self.replaced = folder.with_name(f".{folder.name}.replaced")
+        self.sha256 = key_digest(key)
+
+    def finished(self) -> dict[str, Any] | None:
+        """What was noted when the folder was finished under this very key; None if it was not."""
+        if not (self.folder / DONE).exists():
+            return None
+        notes = _read_notes(self.folder)
+        return notes if notes and notes.get("sha256") == self.sha256 and "dim" in notes else None
+
+    @contextmanager
+    def work(self) -> Iterator[Path]:
+        """The partial folder, with what an earlier run with this key finished in it; one run at a time works in it.
+
+        Raises UsageError if another run is at it, or if the finished folder is not ours to replace.
+        """
+        self._refuse_foreign()
+        try:
+            self.partial.mkdir(parents=True, exist_ok=True)
+            with only_writer(self.partial, self.folder):
+                notes = _read_notes(self.partial)
+                if notes is None or notes.get("sha256") != self.sha256:
+                    for path in self.partial.iterdir():
+                        _remove(path)
+                    write_durably(self.partial / KEY_FILE, self._notes({}))
+                yield self.partial
+        except OSError as error:
+            raise HearModelsError(
+                f"{error.filename or self.folder} cannot be written: {error.strerror or error}. "
+                "Finished splits are kept; the same command goes on from here."
+            ) from error
+
+    def finished_split(self, split: str) -> dict[str, Any] | None:
+        """What was noted when a run with this key finished the split; None if none did. To be asked inside `work`."""
+        with suppress(OSError, ValueError):
+            notes: dict[str, Any] = json.loads((self.partial / f".done.{split}").read_text(encoding="utf-8"))
+            return notes
+        return None
+
+    def clear_split(self, split: str) -> None:
+        """Remove the clips of a split that was interrupted."""
+        _remove(self.partial / split)
+
+    def finish_split(self, split: str, notes: Mapping[str, Any]) -> None:
+        """Mark a split whose files are all written."""
+        write_durably(self.partial / f".done.{split}", json.dumps(notes).encode())
+
+    def finish(self, splits: Iterable[str], notes: Mapping[str, Any]) -> None:
+        """Make the partial folder the finished one. To be called inside `work`."""
+        write_durably(self.partial / KEY_FILE, self._notes(notes))
+        write_durably(self.partial / DONE, b"")
+        for split in splits:
+            (self.partial / f".done.{split}").unlink(missing_ok=True)
+        if self.folder.exists():
+            _remove(self.replaced)
+            self.folder.rename(self.replaced)
+        self.partial.rename(self.folder)
+        sync_folder(self.folder.parent)
+        _remove(self.replaced)
+
+    def _notes(self, notes: Mapping[str, Any]) -> bytes:
+        return json.dumps({"schema": SCHEMA, "sha256": self.sha256, "key": self.key, **notes}, indent=1).encode()
+
+    def _refuse_foreign(self) -> None:
+        if not self.folder.exists():
+            return
+        if _read_notes(self.folder) is None:
+            raise UsageError(
+                f"{self.folder} was not written by this program, so it is not replaced. "
+                "Choose another folder for the embeddings, or move it away."
+            )
+        if foreign := sorted(path.name for path in self.folder.iterdir() if path.name not in self.own_names):
+            raise UsageError(
+                f"{self.folder} holds embeddings of another version of the model, the task or the code, and also "
+                f"{foreign[0]}, which is not ours. Move that away, or choose another folder for the embeddings."
+            )
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file and flush it to the disk; the folder around it becomes visible by a rename later."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _read_notes(folder: Path) -> dict[str, Any] | None:
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads((folder / KEY_FILE).read_text(encoding="utf-8"))
+        if isinstance(found, dict) and found.get("schema") == SCHEMA:
+            return found
+    return None
