@@ -136,6 +136,12 @@ def key_sha256(loaded: Loaded, task: Task, batches: str | None = None) -> str:
     return key_digest(_key(loaded, task, _mode(loaded, batches)))
 
 
+def key_sha256(loaded: Loaded, task: Task, batches: str | None = None) -> str:
+    """The `Extraction.sha256` that `extract` would give, without embedding anything; raises as it would."""
+    _require_audio(task, loaded.sample_rate)
+    return EmbeddingCache(Path(), _key(loaded, task, _mode(loaded, batches)), ()).sha256
+
+
 def kit_batch_size(sample_duration: float | None, sample_rate: int) -> int:
     """Clips in a batch of the kit's runner: about 84 s of audio at 16 kHz; one if clips have no common length."""
     if sample_duration is None:
