@@ -9,19 +9,41 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hear_models.evaluation.code import PACKAGE, source_files
 
-def code_sha256(files: Iterable[Path]) -> str:
-    """sha256 over the names and bytes of these Python files and of everything that they import from beside them.
+# Rooms of this package whose code changes embeddings. What finds, checks and downloads weights does not: they are in
+# the key themselves.
+OWN_ROOMS = ("pipeline", "frontends", "layers", "corpus.prefetch")
+OWN_EXTRACTION = tuple(f"evaluation.{name}" for name in ("extraction", "loaded", "embedding_writing", "folder"))
+
+
+def own_code_sha256(module: str = "") -> str:
+    """sha256 over the code of this package that embeds: reading, writing, the flow; and of a family's module."""
+    starts = [f"{PACKAGE}.evaluation.extraction", *([module] if module else [])]
+    rooms = [f"{PACKAGE}.{name}" for name in (*OWN_ROOMS, *OWN_EXTRACTION)]
+    counted = {
+        name: path
+        for name, path in source_files(*starts).items()
+        if name.count(".") == 1 or any(f"{name}.".startswith(f"{room}.") for room in rooms)  # one dot: a family
+    }
+    return _digest((path, name) for name, path in counted.items())
+
+
+def code_sha256(file: Path) -> str:
+    """sha256 over a Python file and everything that it imports from beside it, by name and bytes.
 
     What counts is what stands in the files, also inside functions; nothing is imported. Followed are modules of the
     same package, and of a module in a folder of somebody's own (not among the installed packages) its neighbours too.
-    Other packages count by nothing but what they compute: their versions belong into the key where it matters.
+    Other packages are taken as given.
     """
     found: dict[Path, str] = {}
-    for file in files:
-        _follow(file.resolve(), found)
+    _follow(file.resolve(), found)
+    return _digest(found.items())
+
+
+def _digest(files: Iterable[tuple[Path, str]]) -> str:
     digest = hashlib.sha256()
-    for path, name in sorted(found.items(), key=lambda item: (item[1], item[0])):
+    for path, name in sorted(files, key=lambda item: (item[1], item[0])):
         data = path.read_bytes()
         digest.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
         digest.update(data)

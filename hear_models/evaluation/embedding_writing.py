@@ -98,7 +98,9 @@ class SplitWriter:
 
     def _write_batch(self, files: list[str], embeddings: list[np.ndarray], times: list[np.ndarray]) -> None:
         if self._matrix is None and not self.is_event:
-            self._matrix = np.memmap(self._top("embeddings.npy"), "<f4", "w+", shape=(len(self.packed), self.dim))
+            self._matrix = np.memmap(
+                self._top("embeddings.npy"), "<f4", "w+", shape=(len(self.packed), int(self.dim or 0))
+            )
         for k, (file, embedding) in enumerate(zip(files, embeddings, strict=True)):
             clip = self.folder / self.split / file
             _write_plainly(f"{clip}.embedding.npy", npy_bytes(embedding))

@@ -19,11 +19,12 @@ from torch import Tensor
 from hear_models.corpus.discover import Source
 from hear_models.corpus.prefetch import Prefetcher, Window
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation.code_digest import code_sha256
+from hear_models.evaluation.code_digest import own_code_sha256
 from hear_models.evaluation.embedding_cache import EmbeddingCache, key_digest, write_durably
 from hear_models.evaluation.embedding_writing import PROFILE, SplitWriter, copy_task_files, names_of
 from hear_models.evaluation.folder import packing_order
-from hear_models.evaluation.subject import Loaded, Subject, weights_of
+from hear_models.evaluation.loaded import Loaded, weights_of
+from hear_models.evaluation.subject import Subject
 from hear_models.evaluation.tasks import EVENT, Task, TaskError
 
 BATCH_SECONDS = {"cpu": 64.0, "cuda": 600.0}  # audio handed to the model at once; the model bounds its own memory
@@ -128,18 +129,9 @@ def extract(
 
 
 def key_sha256(loaded: Loaded, task: Task, batches: str | None = None) -> str:
-    """The digest of everything that the embeddings depend on, as `Extraction.sha256`, before there are any.
-
-    Raises as `extract` for a task without audio at the model's rate.
-    """
-    _require_audio(task, loaded.sample_rate)
-    return key_digest(_key(loaded, task, _mode(loaded, batches)))
-
-
-def key_sha256(loaded: Loaded, task: Task, batches: str | None = None) -> str:
     """The `Extraction.sha256` that `extract` would give, without embedding anything; raises as it would."""
     _require_audio(task, loaded.sample_rate)
-    return EmbeddingCache(Path(), _key(loaded, task, _mode(loaded, batches)), ()).sha256
+    return key_digest(_key(loaded, task, _mode(loaded, batches)))
 
 
 def kit_batch_size(sample_duration: float | None, sample_rate: int) -> int:
@@ -188,6 +180,7 @@ def _key(loaded: Loaded, task: Task, mode: str) -> dict[str, Any]:
     return {
         "module": subject.module,
         "options": subject.options,
+        "configuration": repr(loaded.model.config) if subject.is_ours else None,
         "weights_sha256": weights_of(loaded),
         "code_sha256": subject.code_sha256,
         "extraction_sha256": _own_code_sha256(),
@@ -200,7 +193,7 @@ def _key(loaded: Loaded, task: Task, mode: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _own_code_sha256() -> str:
-    return code_sha256([Path(__file__)])
+    return own_code_sha256()
 
 
 def _extraction(cache: EmbeddingCache, notes: dict[str, Any], reused: bool) -> Extraction:

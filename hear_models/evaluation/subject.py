@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hear_models.checkpoints.fields import parse_settings
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation.code_digest import code_sha256
-from hear_models.pipeline.model import HearModel
+from hear_models.evaluation.code_digest import code_sha256, own_code_sha256
+from hear_models.evaluation.loaded import ADVICE, Loaded
 from hear_models.validation.module import FUNCTIONS, call_text, describe, load_module
 
 SHA_DIGITS = 8  # of a checkpoint's sha256 in a folder's name
@@ -52,69 +51,6 @@ class Subject:
     def load(self, device: str = "cpu") -> Loaded:
         """The model on `device`. Raises UsageError (foreign module that fails to load) or CheckpointError."""
         return _load_ours(self, device) if self.is_ours else _load_foreign(self, device)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A subject's model on a device, and the two functions, called as the kit calls them."""
-
-    subject: Subject
-    model: Any
-    device: torch.device
-    functions: dict[str, Any] = field(repr=False)
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return int(self.model.sample_rate)
-
-    @property
-    def batch_dependent(self) -> bool:
-        """Whether a clip's embedding may depend on its neighbours, so that the kit's batches must be kept."""
-        return bool(self.model.batch_dependent) if self.subject.is_ours else True
-
-    def scene(self, audio: Tensor) -> Tensor:
-        """`get_scene_embeddings(audio, model)`: [clips, samples] → [clips, dim]. No gradients."""
-        embeddings = self._call("get_scene_embeddings", audio)
-        return self._checked("get_scene_embeddings", audio, embeddings, 2)
-
-    def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """`get_timestamp_embeddings(audio, model)`: [clips, samples] → [clips, steps, dim], [clips, steps] in ms."""
-        name = "get_timestamp_embeddings"
-        result = self._call(name, audio)
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise HearModelsError(
-                f"{self._said(name, audio)} gave a {type(result).__name__}, not embeddings and times. {_ADVICE}"
-            )
-        embeddings, times = self._checked(name, audio, result[0], 3), self._checked(name, audio, result[1], 2)
-        if embeddings.shape[:2] != times.shape:
-            raise HearModelsError(
-                f"{self._said(name, audio)} gave embeddings {list(embeddings.shape)} and times {list(times.shape)}, "
-                f"which do not fit. {_ADVICE}"
-            )
-        return embeddings, times
-
-    def _call(self, name: str, audio: Tensor) -> Any:
-        try:
-            with torch.no_grad():
-                return self.functions[name](audio, self.model)
-        except (KeyboardInterrupt, HearModelsError):
-            raise
-        except BaseException as error:  # third-party code may even call sys.exit()
-            raise HearModelsError(f"{self._said(name, audio)} raised {describe(error)}. {_ADVICE}") from error
-
-    def _checked(self, name: str, audio: Tensor, result: Any, rank: int) -> Tensor:
-        if not isinstance(result, Tensor) or result.ndim != rank or len(result) != len(audio):
-            shape = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            wanted = ("[clips, ...]", "[clips, dim] or [clips, steps]", "[clips, steps, dim]")[rank - 1]
-            raise HearModelsError(f"{self._said(name, audio)} gave {shape}, expected {wanted}. {_ADVICE}")
-        return result.detach()
-
-    def _said(self, name: str, audio: Tensor) -> str:
-        return f"{self.subject.name}: {call_text(name, audio)}"
-
-
-_ADVICE = "`hear-models validate` checks a module against the API."
 
 
 def resolve(
@@ -232,8 +168,8 @@ def _resolve_ours(name: str, options: dict[str, Any]) -> Subject | None:
         trained=trained,
         checkpoint=resolved.path,
         checkpoint_sha256=sha256,
-        revision=getattr(resolved, "revision", None),
-        code_sha256=code_sha256([_file_of(module)]),
+        revision=resolved.fetched.commit if resolved.fetched else None,
+        code_sha256=own_code_sha256(f"hear_models.{resolved.family}"),
         load_name=resolved.entry.name if resolved.entry else (name if name.startswith("hf://") else str(resolved.path)),
     )
 
@@ -281,7 +217,7 @@ def _resolve_foreign(name: str, options: dict[str, Any]) -> Subject:
         checkpoint=path,
         checkpoint_sha256=sha256,
         revision=None,
-        code_sha256=code_sha256([_file_of(module)] if getattr(module, "__file__", None) else []),
+        code_sha256=code_sha256(Path(inspect.getfile(module))),
         load_name=weights,
     )
 
@@ -344,13 +280,13 @@ def _load_foreign(subject: Subject, device: str) -> Loaded:
         raise
     except BaseException as error:
         taken = ", ".join(inspect.signature(functions["load_model"]).parameters)
-        hint = f" Its parameters: {taken}." if isinstance(error, TypeError) and subject.options else f" {_ADVICE}"
+        hint = f" Its parameters: {taken}." if isinstance(error, TypeError) and subject.options else f" {ADVICE}"
         raise UsageError(f"{said} raised {describe(error)}.{hint}") from error
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"{said} gave a {type(model).__name__}, not a torch.nn.Module. Only torch models are taken.")
     rate = getattr(model, "sample_rate", None)
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate != int(rate) or rate < 1:
-        raise UsageError(f"{said}: its model has sample_rate {rate!r}. Give it a whole number of Hz. {_ADVICE}")
+        raise UsageError(f"{said}: its model has sample_rate {rate!r}. Give it a whole number of Hz. {ADVICE}")
     try:
         model = model.to(device)  # as the kit; it does not call eval() either, which is load_model's duty
     except (RuntimeError, AssertionError) as error:
@@ -359,10 +295,6 @@ def _load_foreign(subject: Subject, device: str) -> Loaded:
 
 
 # ---------------------------------------------------------------------------------------------------- digests
-def _file_of(module: Any) -> Path:
-    return Path(inspect.getfile(module))
-
-
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes."""
     digest = hashlib.sha256()
@@ -381,20 +313,3 @@ def _weights_sha256(path: Path) -> str:
         return file_sha256(path)
     lines = [f"{p.relative_to(path).as_posix()}\0{file_sha256(p)}\n" for p in sorted(path.rglob("*")) if p.is_file()]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def state_sha256(model: torch.nn.Module) -> str:
-    """A digest of a model's parameters and buffers: weights that load_model found by itself have no file to name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if isinstance(value, Tensor) and not value.is_sparse:
-            digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def weights_of(loaded: Loaded) -> str:
-    """What stands for the weights in a cache's key: the digest of our file, or of a foreign model's tensors."""
-    if isinstance(loaded.model, HearModel) and loaded.subject.checkpoint_sha256:
-        return loaded.subject.checkpoint_sha256
-    return state_sha256(loaded.model)
