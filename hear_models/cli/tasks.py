@@ -244,6 +244,82 @@ def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_
         click.echo(f"{task.name}: {written} clips written at {rate} Hz" + (f", {kept} were there" if kept else ""))
 
 
+# ----------------------------------------------------------------------------------------------------------- new
+
+
+@command.command("new", context_settings=HELP)
+@click.argument("table", metavar="CSV", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("audio_dir", type=FOLDER)
+@click.argument("out", type=FOLDER)
+@click.option("--sample-duration", type=float, metavar="SECONDS", help="Trim or pad every clip to this length.")
+@click.option("--folds", type=int, metavar="K", help="Draw K folds  [default: 5 folds]")
+@click.option("--split", metavar="A/B/C", help="Draw train/valid/test in these shares, for instance 60/20/20.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the drawing.")
+@click.option("--prediction", type=click.Choice(["multiclass", "multilabel"]), help="One label a clip, or any number.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Repeatable; the first one counts.")
+@click.option(
+    "--rate", "rates", type=int, multiple=True, default=(16000,), show_default=True, help="In Hz; repeatable."
+)
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads.")
+def new_command(
+    table: Path,
+    audio_dir: Path,
+    out: Path,
+    sample_duration: float | None,
+    folds: int | None,
+    split: str | None,
+    seed: int,
+    prediction: str | None,
+    metrics: tuple[str, ...],
+    rates: tuple[int, ...],
+    workers: int,
+) -> None:
+    """Build the task OUT from a CSV of clips and labels, and recordings.
+
+    \b
+      file,label                  one label a clip; a;b;c for several
+      file,label,group            clips of a group stay in one split
+      file,label,split            train, valid, test as given
+      file,label,fold             folds as given
+      file,label,start_ms,end_ms  an event a row
+
+    File names are relative to AUDIO_DIR, in any audio format. OUT is the new
+    task's folder; call it NAME-VERSION-MODE as HEAR does, my-tasks/birds-v1-full.
+    """
+    from hear_models.evaluation.new_task import TaskOptions, new_task
+
+    def progress(done: int, total: int) -> None:
+        click.echo(f"\r{done} of {total} clips\033[K", nl=False, err=True)
+
+    options = TaskOptions(sample_duration, rates, prediction, folds, _shares(split), metrics, seed, workers)
+    on_terminal = sys.stderr.isatty()
+    try:
+        made = new_task(table, audio_dir, out, options, progress if on_terminal else None)
+    finally:
+        if on_terminal:
+            click.echo("\r\033[K", nl=False, err=True)
+    splits = ", ".join(f"{name} {count}" for name, count in made.counts.items())
+    click.echo(f"{made.folder}: {made.kind}, {sum(made.counts.values())} clips, {made.labels} labels")
+    click.echo(_wrapped(splits, "  clips    "))
+    for note in made.notes:
+        click.echo(_wrapped(note, "  note     "))
+    for finding in made.findings:
+        click.echo(_wrapped(finding.text, f"  {finding.level:<9}"))
+
+
+def _shares(text: str | None) -> tuple[float, float, float] | None:
+    """60/20/20, or 60,20,20, or 0.6/0.2/0.2."""
+    from hear_models.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        train, valid, test = (float(part) for part in text.replace(",", "/").split("/"))
+    except ValueError as error:
+        raise UsageError(f"--split {text!r} is no train/valid/test. Give three shares, such as 60/20/20.") from error
+    return train, valid, test
+
+
 # ---------------------------------------------------------------------------------------------------- make-small
 
 

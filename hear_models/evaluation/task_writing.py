@@ -22,6 +22,14 @@ from hear_models.evaluation.tasks import METADATA, VOCABULARY, TaskError
 MULTICLASS_METRICS = ("top1_acc", "mAP", "d_prime", "aucroc")  # the first is the primary one, as in HEAR's tasks
 MULTILABEL_METRICS = ("mAP", "d_prime", "aucroc", "top1_acc")
 EVENT_METRICS = ("event_onset_200ms_fms", "segment_1s_er")
+METRICS = (  # everything that the kit can compute (specification 4.5)
+    *MULTICLASS_METRICS,
+    "pitch_acc",
+    "chroma_acc",
+    *EVENT_METRICS,
+    "event_onset_50ms_fms",
+    "event_onset_offset_50ms_20perc_fms",
+)
 
 
 @contextmanager
