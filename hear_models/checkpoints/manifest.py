@@ -6,13 +6,15 @@ sets is the default of the family's Config. Everything else in that file holds f
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from hear_models.errors import CheckpointError
+from hear_models.checkpoints.hub import parse_address
+from hear_models.errors import CheckpointError, UsageError
 from hear_models.resources import resource
 
 if sys.version_info >= (3, 11):
@@ -20,19 +22,19 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# bundled: the file lies in weights/; unpublished: official weights exist, but no converted file is offered;
-# untrained: a configuration without weights; parameterless: there is nothing to learn
-STATUSES = ("bundled", "unpublished", "untrained", "parameterless")
+# bundled: the file lies in weights/; hub: it is downloaded when first loaded; unpublished: official weights exist, but
+# no converted file is offered; untrained: a configuration without weights; parameterless: there is nothing to learn
+STATUSES = ("bundled", "hub", "unpublished", "untrained", "parameterless")
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Where our file is: bundled in weights/, or on the Hub; with what proves it."""
+    """Where our file is: bundled in weights/, or on the Hub (then every field but `bundled` is needed)."""
 
     bundled: str | None = None  # file name in weights/
-    hub_repository: str | None = None
-    hub_revision: str | None = None
-    hub_file: str | None = None
+    hub_repository: str | None = None  # org/repository
+    hub_revision: str | None = None  # a commit: found in the cache without asking the Hub; a tag or branch works too
+    hub_file: str | None = None  # its name there
     sha256: str | None = None  # of the whole file, checked at every load
     bytes: int | None = None
 
@@ -106,8 +108,19 @@ def _read_file(path: Path) -> Iterator[Manifest]:
             for piece in variant.pop("use"):
                 configuration |= pieces[piece]
             yield _manifest({**content, "name": name, "configuration": configuration, **variant})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise CheckpointError(f"the manifest {path} is wrong: {error!r}. Correct it.") from error
+
+
+def _check_place(file: WeightsFile | None) -> None:
+    """A file on the Hub is described so that nothing else can be taken for it."""
+    known = ("hub_repository", "hub_revision", "hub_file", "sha256", "bytes")
+    if missing := [name for name in known if file is None or not getattr(file, name)]:
+        raise ValueError(f"a checkpoint on the Hub names {' and '.join(missing)} in [file]")
+    assert file is not None
+    if not re.fullmatch("[0-9a-f]{64}", str(file.sha256)):
+        raise ValueError(f"sha256 {file.sha256!r} is not of 64 hexadecimal digits")
+    parse_address(f"hf://{file.hub_repository}@{file.hub_revision}")
 
 
 def _manifest(content: Mapping[str, Any]) -> Manifest:
@@ -135,4 +148,6 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
             raise ValueError(f"{name} is not {kind.__name__}")
     if manifest.status == "bundled" and (manifest.file is None or manifest.file.bundled is None):
         raise ValueError("a bundled checkpoint names its file")
+    if manifest.status == "hub":
+        _check_place(manifest.file)
     return manifest

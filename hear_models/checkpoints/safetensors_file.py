@@ -171,9 +171,11 @@ def read_checkpoint(
     return Checkpoint(header, tensors, str(path), found, n_bytes)
 
 
-def verify(path: str | os.PathLike[str]) -> tuple[Header, dict[str, tuple[str, tuple[int, ...]]], str]:
+def verify(
+    path: str | os.PathLike[str], sha256: str | None = None
+) -> tuple[Header, dict[str, tuple[str, tuple[int, ...]]], str]:
     """Check every byte of a checkpoint, without torch: (header, {name: (dtype, shape)}, sha256 of the file)."""
-    header, stored, found, _ = _verified(path, None)
+    header, stored, found, _ = _verified(path, sha256)
     return header, {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in stored.items()}, found
 
 

@@ -8,6 +8,7 @@ import click
 
 WHAT = {
     "bundled": "weights that come with the package",
+    "hub": "weights on the Hugging Face Hub; downloaded when first loaded",
     "parameterless": "nothing to learn, nothing to load",
     "unpublished": "official weights exist; fetch and convert them (`hear-models info NAME`)",
     "untrained": "a configuration; loading it gives a random network and a warning",

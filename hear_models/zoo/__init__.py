@@ -21,8 +21,9 @@ def load_model(name_or_path: str | os.PathLike[str] = "", *, family: str | None 
     """A model in eval mode, on the CPU, in float32, its weights verified by their sha256 or digest.
 
     Args:
-        name_or_path: "" for the default (of `family`, else `mwmae-nano`), a name of `list_models()`, or a
-            `.safetensors` file written by `hear-models convert` or by our pretraining.
+        name_or_path: "" for the default (of `family`, else `mwmae-nano`), a name of `list_models()`, a
+            `.safetensors` file written by `hear-models convert` or by our pretraining, or `hf://org/repo[@revision]`
+            (branch, tag or commit) on the Hugging Face Hub, downloaded when it is not in the cache.
         family: the family that the model must belong to, for instance "mwmae"; None: any.
         options: timestamps="centres" (true centres in ms, inside the clip) or "official" (every step, the original's
             times); dtype="float32" or "bfloat16"; device, for instance "cuda"; decoder=True to load the decoder too
@@ -34,7 +35,8 @@ def load_model(name_or_path: str | os.PathLike[str] = "", *, family: str | None 
 
     Raises:
         UsageError: unknown name, wrong family, unknown option or value.
-        CheckpointError: the file is damaged, of an official format, or does not fit its configuration.
+        CheckpointError: the file is damaged, of an official format, does not fit its configuration, or cannot be
+            fetched.
     """
     from hear_models.zoo.load import load
 

@@ -7,25 +7,36 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hear_models.checkpoints.hub import SCHEME
 from hear_models.checkpoints.safetensors_file import verify
 from hear_models.errors import UsageError
+from hear_models.zoo.download import compared_with
 from hear_models.zoo.registry import ModelEntry, list_models, near_names
+from hear_models.zoo.resolve import ORGANISATION, copy_address, resolve
 
 NEVER_OPENED = "No official weight file was ever opened by this project: the address and format are as published."
 
 
 def describe(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What is known about a registry name or a converted `.safetensors` file; the file is verified byte by byte.
+    """What is known about a registry name, a converted `.safetensors` file, or one at `hf://org/repo[@revision]`.
 
-    Raises UsageError for a name that is neither, CheckpointError for a file that is damaged or not ours.
+    A file is verified byte by byte; one on the Hub is fetched for that if it is not in the cache.
+
+    Raises UsageError for a name that is none of them, CheckpointError for a file that is damaged or not ours, or that
+    cannot be fetched.
     """
     text = os.fspath(name_or_path)
     entries = {entry.name: entry for entry in list_models()}
     if text in entries:
         return describe_entry(entries[text])
+    if text.startswith(SCHEME):
+        return describe_address(text)
     if text and Path(text).exists():
         return describe_file(Path(text))
-    raise UsageError(f"{text!r} is neither a model's name nor a file that exists. {near_names(text)}")
+    raise UsageError(
+        f"{text!r} is neither a model's name nor a file that exists, nor does it begin with {SCHEME}. "
+        f"{near_names(text)}"
+    )
 
 
 def describe_entry(entry: ModelEntry) -> dict[str, Any]:
@@ -43,10 +54,23 @@ def describe_entry(entry: ModelEntry) -> dict[str, Any]:
 def advice(entry: ModelEntry) -> str:
     """How to use the model, or how to get its weights."""
     module = f"hear_models.{entry.family}"
+    if entry.status == "hub":
+        return (
+            f'hear_models.load_model("{entry.name}") downloads it into the cache of huggingface_hub if it is not there '
+            "and compares it with the sha256 above at every load; "
+            f"`hear-models download {entry.name}` does so in advance."
+        )
     if entry.status == "untrained":
         return f'hear_models.load_model("{entry.name}") gives a random network of this configuration, with a warning.'
     if entry.status != "unpublished":
         return f'hear_models.load_model("{entry.name}"), or the HEAR module {module}.'
+    if copy := copy_address(entry):
+        return (
+            f"No converted weights are published by hear-models. {ORGANISATION} is set, so load_model looks at {copy}. "
+            "No manifest knows the sha256 of that file: it is compared with what the Hub announces and with the digest "
+            "in its own header, which tell that it came whole, not who made it. Its family and configuration must be "
+            f"those of this entry. {NEVER_OPENED}"
+        )
     return (
         "No converted weights are published. Fetch the official folder yourself, then run "
         f"`hear-models convert {entry.family} FOLDER {entry.name}.safetensors --report` and load that file: "
@@ -54,9 +78,19 @@ def advice(entry: ModelEntry) -> str:
     )
 
 
-def describe_file(path: Path) -> dict[str, Any]:
-    """A converted checkpoint: its header, its size, and that its digest was verified."""
-    header, tensors, sha256 = verify(path)
+def describe_address(text: str) -> dict[str, Any]:
+    """A checkpoint on the Hub: as `describe_file`, with the commit and what the file was compared with."""
+    resolved = resolve(text, None)
+    assert resolved.path is not None and resolved.fetched is not None
+    with resolved.explained():
+        facts = describe_file(resolved.path, resolved.expected)
+    where = {"address": text, "commit": resolved.fetched.commit, "file": resolved.fetched.file}
+    return {**where, **facts, "compared_with": ", ".join(compared_with(resolved))}
+
+
+def describe_file(path: Path, sha256: str | None = None) -> dict[str, Any]:
+    """A converted checkpoint: its header, its size, and that its digest (and the sha256 if given) was verified."""
+    header, tensors, sha256 = verify(path, sha256)
     count = 0
     for _, shape in tensors.values():
         size = 1

@@ -1,4 +1,4 @@
-"""From a name to a model in four steps: resolve → read → build → fill."""
+"""From a name to a model in four steps: resolve (see `resolve.py`) → read → build → fill."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -18,26 +18,15 @@ import torch
 from torch import Tensor
 
 from hear_models.checkpoints.fields import check_fields
-from hear_models.checkpoints.safetensors_file import Checkpoint, read_checkpoint, read_header
+from hear_models.checkpoints.safetensors_file import Checkpoint, read_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.pipeline.model import CheckpointInfo, HearModel
-from hear_models.zoo.registry import ModelEntry, default_entry, list_models, near_names
+from hear_models.zoo.resolve import Resolved, resolve
 
 SEED_OF_UNTRAINED = 0
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 NOT_OPTIONS = ("self", "config", "seed")  # parameters of a family's Model that are not the user's to set
 _warned: set[str] = set()
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What a name means: a family, the manifest if it has one, and the file of weights if there is one."""
-
-    name: str
-    family: str
-    entry: ModelEntry | None
-    path: Path | None
-    sha256: str | None  # that the file must have
 
 
 def load(name_or_path: str | os.PathLike[str], family: str | None, options: Mapping[str, Any]) -> HearModel:
@@ -71,80 +60,13 @@ def load(name_or_path: str | os.PathLike[str], family: str | None, options: Mapp
         ) from error
 
 
-# ---------------------------------------------------------------------------------------------------- 1. resolve
-def resolve(name_or_path: str | os.PathLike[str], family: str | None) -> Resolved:
-    """What the user named: the default, a registry name, or a `.safetensors` file."""
-    if not isinstance(name_or_path, (str, os.PathLike)):
-        raise UsageError(f"load_model takes a name or a path, not {type(name_or_path).__name__}. {near_names('')}")
-    text = os.fspath(name_or_path)
-    entries = {entry.name: entry for entry in list_models()}
-    if text == "":
-        resolved = _resolve_entry(default_entry(family))
-    elif text in entries:
-        resolved = _resolve_entry(entries[text])
-    elif text.startswith("hf://"):
-        raise UsageError(
-            f"{text}: loading from the Hugging Face Hub arrives with the next release. "
-            "Download the .safetensors file and give its path."
-        )
-    elif Path(text).exists():
-        resolved = _resolve_path(Path(text))
-    else:
-        known = f" There is the family {text!r}: `hear_models.{text}.load_model()`." if text in _families() else ""
-        raise UsageError(
-            f"{text!r} is neither a model's name ({len(entries)} are known) nor a file that exists, "
-            f"nor does it begin with hf://.{known} {near_names(text)}"
-        )
-    if family is not None and resolved.family != family:
-        raise UsageError(
-            f"{text!r} is of the family {resolved.family}, not of {family}. "
-            f"Use hear_models.{resolved.family}.load_model or hear_models.load_model."
-        )
-    return resolved
-
-
-def _families() -> set[str]:
-    return {entry.family for entry in list_models()}
-
-
-def _resolve_entry(entry: ModelEntry) -> Resolved:
-    manifest = entry.manifest
-    if entry.status == "unpublished":
-        original = manifest.original
-        where = f" from {original.address}" if original else ""
-        raise CheckpointError(
-            f"no converted weights of {entry.name} are published yet; the licence of the official ones is: "
-            f"{manifest.licence}. Fetch the original{where}, run `hear-models convert {entry.family} INPUT "
-            f"{entry.name}.safetensors` and load that file; `hear-models info {entry.name}` tells more."
-        )
-    sha256 = manifest.file.sha256 if manifest.file and manifest.path else None
-    if manifest.path and sha256 is None:
-        raise CheckpointError(f"the manifest of {entry.name} gives no sha256 for {manifest.path}. Write it there.")
-    return Resolved(entry.name, entry.family, entry, manifest.path, sha256)
-
-
-def _resolve_path(path: Path) -> Resolved:
-    if path.is_dir() or path.suffix != ".safetensors":
-        raise CheckpointError(
-            f"{path} is {'a folder' if path.is_dir() else 'no .safetensors file'}; "
-            "official checkpoints are not loaded directly. Convert it first: "
-            "`hear-models convert FAMILY INPUT OUTPUT.safetensors`."
-        )
-    family = read_header(path).family
-    if family not in _families():
-        raise CheckpointError(
-            f"{path} is of the family {family!r}, which this version of hear-models does not know. "
-            f"Known: {', '.join(sorted(_families()))}."
-        )
-    return Resolved(path.name, family, None, path, None)
-
-
 # ------------------------------------------------------------------------------------------------------- 2. read
 def read(resolved: Resolved, parts: tuple[str, ...]) -> Checkpoint | None:
     """The verified file, or None if the name stands for a network without weights."""
     if resolved.path is None:
         return None
-    checkpoint = read_checkpoint(resolved.path, parts, resolved.sha256)
+    with resolved.explained():
+        checkpoint = read_checkpoint(resolved.path, parts, resolved.expected)
     if checkpoint.family != resolved.family:
         raise CheckpointError(
             f"{resolved.path} is of the family {checkpoint.family}, not of {resolved.family}. Replace it."
@@ -218,13 +140,15 @@ def fill(model: HearModel, checkpoint: Checkpoint) -> None:
 
 
 def compare(model: HearModel, promised: Any, resolved: Resolved) -> None:
-    """A bundled file must have the configuration that its manifest lists."""
+    """A model of the registry must have the configuration that its manifest lists."""
+    fetched = resolved.fetched
+    advice = f"Load it by its own address, {fetched.address}." if fetched else "Correct the manifest."
     for field in fields(promised):
         in_file, in_manifest = getattr(model.config, field.name), getattr(promised, field.name)
         if in_file != in_manifest:
             raise CheckpointError(
                 f"{resolved.path}: {field.name} is {in_file}, but {in_manifest} by the manifest of {resolved.name}. "
-                "Correct the manifest."
+                f"{advice}"
             )
 
 

@@ -18,7 +18,7 @@ class ModelEntry:
     name: str
     family: str
     summary: str
-    status: str  # "bundled", "unpublished" (convert the official file), "untrained" (random weights), "parameterless"
+    status: str  # "bundled", "hub" (downloaded), "unpublished" (convert), "untrained" (random), "parameterless"
     sample_rate: int  # Hz
     scene_embedding_size: int
     timestamp_embedding_size: int
@@ -29,13 +29,13 @@ class ModelEntry:
     @property
     def trained(self) -> bool:
         """False if `load_model(name)` gives a random network."""
-        return self.status in ("bundled", "parameterless")
+        return self.status in ("bundled", "hub", "parameterless")
 
 
 def list_models() -> list[ModelEntry]:
     """Every model of the registry: the defaults first, then those with weights, then configurations."""
     entries = [_entry(manifest) for manifest in read_manifests().values()]
-    order = ("bundled", "parameterless", "unpublished", "untrained")
+    order = ("bundled", "parameterless", "hub", "unpublished", "untrained")
     own = DEFAULT_FAMILY
     return sorted(
         entries, key=lambda e: (not e.default, e.default and e.family != own, order.index(e.status), e.family)

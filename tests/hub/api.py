@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import yaml
 from hub.frame import Frame, Refusal
@@ -41,7 +41,8 @@ class Api(Frame):
         if not stored.large:
             return self._send_range(stored.data, {**headers, "ETag": f'"{etag}"'})
         self.hub.store.large[stored.sha256] = stored.data
-        location = f"{self.hub.cdn}/cdn/{stored.sha256}?signature=of-the-tests"
+        disposition = quote('inline; filename="{}";'.format(path.split("/")[-1]))
+        location = f"{self.hub.cdn}/cdn/{stored.sha256}?response-content-disposition={disposition}&signature=s"
         linked = {"X-Linked-Size": str(len(stored.data)), "X-Linked-ETag": f'"{etag}"', "Location": location}
         self.send(f"Found. Redirecting to {location}".encode(), 302, {**headers, **linked})
 
@@ -49,7 +50,9 @@ class Api(Frame):
         data = self.hub.store.large.get(oid)
         if data is None:
             raise Refusal(404, None, "no such object")
-        self._send_range(data, {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "Accept-Ranges": "bytes"})
+        about = {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "Accept-Ranges": "bytes"}
+        disposition = self.query.get("response-content-disposition", ["inline"])[0]
+        self._send_range(data, {**about, "Content-Disposition": disposition})
 
     def _send_range(self, data: bytes, headers: dict[str, str]) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
+import pty
+import struct
+import subprocess
 import sys
+import termios
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -50,3 +57,57 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         forget_the_client()
         yield server
     forget_the_client()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process of `hear-models` ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(hub: HubServer, tmp_path: Path):
+    """`command("download", …)` runs `hear-models` in a process of its own; `terminal=True`: stderr is one."""
+
+    def call(*arguments: str, home: Path = tmp_path / "home", terminal: bool = False, **more: str) -> Ended:
+        process = start(hub.endpoint, home, *arguments, terminal=terminal, **more)
+        if terminal:
+            err = read_terminal(process)
+            out = process.stdout.read() if process.stdout else ""
+            return Ended(process.wait(60), out, err)
+        out, err = process.communicate(timeout=60)
+        return Ended(process.returncode, out, err)
+
+    return call
+
+
+def start(endpoint: str, home: Path, *arguments: str, terminal: bool = False, **more: str) -> subprocess.Popen[str]:
+    """`hear-models ARGUMENTS` as a process that talks to the Hub at `endpoint`."""
+    stderr: int = subprocess.PIPE
+    if terminal:
+        master, stderr = pty.openpty()
+        fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hear_models.cli.main", *arguments],
+        env=environment(endpoint, home, **more),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+    if terminal:
+        os.close(stderr)
+        process.terminal = master  # type: ignore[attr-defined]
+    return process
+
+
+def read_terminal(process: subprocess.Popen[str]) -> str:
+    """What came on the terminal until the process closed it."""
+    pieces = []
+    with contextlib.suppress(OSError):  # Linux: EIO at the end
+        while piece := os.read(process.terminal, 65536):  # type: ignore[attr-defined]
+            pieces.append(piece)
+    os.close(process.terminal)  # type: ignore[attr-defined]
+    return b"".join(pieces).decode()

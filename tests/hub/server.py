@@ -71,7 +71,7 @@ class HubServer:
     def _listen(self, origin: str) -> str:
         handler = type("Handler", (Api,), {"hub": self, "origin": origin})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
+        server.daemon_threads, server.request_queue_size = True, 64
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         self._servers.append(server)
         return f"http://127.0.0.1:{server.server_address[1]}"

@@ -178,7 +178,7 @@ def test_unpublished_weights_tell_the_way(name):
         ("mwmae", r"There is the family 'mwmae': `hear_models\.mwmae\.load_model\(\)`"),
         ("no-such-thing-at-all", "neither a model's name .* nor a file that exists.*hear-models list"),
         ("weights/nothing.safetensors", "nor a file that exists"),
-        ("hf://org/repo@main", "arrives with the next release"),
+        ("hf://repo", r"no address on the Hub\. Write hf://ORGANISATION/REPOSITORY"),
         (17, "takes a name or a path, not int"),
         (None, "takes a name or a path, not NoneType"),
     ],
