@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from hear_models.layers.dense import dense, dense_add
+
 
 class Attention(nn.Module):
     """Multi-head self-attention; q, k and v come from one projection whose columns are [q | k | v], each head-major."""
@@ -21,16 +23,17 @@ class Attention(nn.Module):
 
     def split_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[units, tokens, width] → q, k, v, each [units, heads, tokens, head_width]."""
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).transpose(1, 3).unbind(2)
+        q, k, v = dense(x, self.qkv).unflatten(2, (3, self.heads, -1)).transpose(1, 3).unbind(2)
         return q, k, v
 
-    def merge_heads(self, x: Tensor) -> Tensor:
-        """[units, heads, tokens, head_width] → [units, tokens, width]."""
-        return self.proj(x.transpose(1, 2).flatten(2))
+    def merge_heads(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """[units, heads, tokens, head_width] → their projection [units, tokens, width], plus the residual if given."""
+        x = x.transpose(1, 2).flatten(2)
+        return dense(x, self.proj) if residual is None else dense_add(x, self.proj, residual)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[units, tokens, width] → the same shape."""
-        return self.merge_heads(scaled_dot_product_attention(*self.split_heads(x)))
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """[units, tokens, width] → attention(x), plus `residual` if given; all of the same shape."""
+        return self.merge_heads(scaled_dot_product_attention(*self.split_heads(x)), residual)
 
 
 class MultiWindowAttention(Attention):
@@ -82,10 +85,10 @@ class MultiWindowAttention(Attention):
         out = (logits.softmax(dim=-1) @ v).flatten(2, 3)
         return out.roll(roll, dims=2) if roll else out
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[units, tokens, width] → the same shape; `tokens` must be a multiple of every window."""
         groups = [list(heads) for _, heads in groupby(range(self.heads), key=lambda h: self.windows[h])]
         sizes = [len(heads) for heads in groups]
         q, k, v = (part.split(sizes, dim=1) for part in self.split_heads(x))
         outputs = [self.attend(*group) for group in zip(groups, q, k, v, strict=True)]
-        return self.merge_heads(torch.cat(outputs, dim=1))
+        return self.merge_heads(torch.cat(outputs, dim=1), residual)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from hear_models.layers.attention import Attention
+from hear_models.layers.dense import dense_add, dense_gelu
 
 LAYER_NORM_EPS = 1e-6
 
@@ -18,9 +18,9 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., width] → the same shape."""
-        return self.fc2(gelu(self.fc1(x), approximate="tanh"))
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """[..., width] → residual + mlp(x), the same shape."""
+        return dense_add(dense_gelu(x, self.fc1), self.fc2, residual)
 
 
 class Block(nn.Module):
@@ -35,5 +35,5 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[units, tokens, width] → the same shape."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = self.attn(self.norm1(x), residual=x)
+        return self.mlp(self.norm2(x), residual=x)
