@@ -96,7 +96,8 @@ def find_scores(folder: Path) -> Iterator[Path]:
 def aggregate_folds(folds: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """KEY_mean and KEY_std (n-1) over the folds for every key of a fold, as the kit's `aggregated_scores`.
 
-    As there, NaN is left out (the d' of a fold may be NaN), and infinity counts: its mean is infinity, its deviation NaN.
+    As there, NaN is left out (the d' of a fold may be NaN), and infinity counts: it makes the mean infinite and the
+    deviation NaN.
     """
     result = {}
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -115,6 +115,7 @@ class Verdict:
     word: str
     reason: str
     difference_points: float | None = None  # ours minus published
+    allowed_points: float | None = None
 
 
 # --------------------------------------------------------------------------------------------------------- looking up
@@ -157,6 +158,27 @@ def lookup(key: str | None, task: str, metric: str, folder: Path | None = None) 
     return Published(key, table, None, absent=f"{table.topic}, {table.name} has no column of {metric} on this task")
 
 
+@dataclass(frozen=True)
+class PublicBest:
+    """The best entry of the public leaderboard on one task; `entries` have a score there."""
+
+    model: str
+    value: float  # fraction
+    entries: int
+
+
+def public_best(task: str) -> PublicBest | None:
+    """The best of the public HEAR leaderboard (protocol "hear", one run) on a task folder; None without a column."""
+    for table in tables():
+        for name, column in table.columns.items():
+            if table.topic == "hear_leaderboard" and column.task == task:
+                scored = [(row.figures[name].value, row.model) for row in table.rows]
+                there = [(value, model) for value, model in scored if value is not None]
+                value, model = max(there)
+                return PublicBest(model, value, len(there))
+    return None
+
+
 # ------------------------------------------------------------------------------------------------------------ judging
 def verdict(ours: Interval, protocol: str, published: Published) -> Verdict:
     """Whether our mean of fractions agrees with a published figure.
@@ -186,7 +208,7 @@ def verdict(ours: Interval, protocol: str, published: Published) -> Verdict:
     allowed = max(EXPECTED_POINTS, sum(widths))
     reason = f"{difference:+.1f} points, allowed {allowed:.1f}"
     within = abs(difference) <= allowed + 1e-9  # 96.3 - 95.9 is 0.4 only nearly
-    return Verdict(REPRODUCED if within else NOT_REPRODUCED, reason, difference)
+    return Verdict(REPRODUCED if within else NOT_REPRODUCED, reason, difference, allowed)
 
 
 # ------------------------------------------------------------------------------------------------------------ reading

@@ -1,0 +1,160 @@
+"""`hear-models leaderboard`: records as a table one can trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FORMATS = {"terminal": ".txt", "markdown": ".md", "csv": ".csv", "html": ".html"}
+
+
+def _split(values: tuple[str, ...]) -> list[str]:
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMATS)), help="[default: from the name of -o, else terminal]"
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@click.option("--tasks", multiple=True, help="Only these tasks, with commas between; `paper`: the papers' ten.")
+@click.option("--models", multiple=True, help="Only these models, with commas between; * stands for anything.")
+@click.option("--protocol", type=click.Choice(["hear", "paper"]), help="Only results of this protocol.")
+@click.option("--allow-untrained", is_flag=True, help="Show models with random weights, marked.")
+@click.option("--no-published", is_flag=True, help="Leave published figures out.")
+@click.option(
+    "--published",
+    "keys",
+    multiple=True,
+    metavar="MODEL=KEY",
+    help="Compare MODEL with this row of published scores.",
+)
+@click.option("--resamples", type=click.IntRange(min=0), help="Of the bootstrap; 0: mark no ties.  [default: 2000]")
+@click.option(
+    "--imported-protocol",
+    type=click.Choice(["hear", "paper"]),
+    help="How results were made that hear-eval-kit wrote elsewhere.",
+)
+@click.option("--keys", "list_keys", is_flag=True, help="List the keys of all published scores and stop.")
+def command(
+    results: tuple[Path, ...],
+    form: str | None,
+    output: Path | None,
+    tasks: tuple[str, ...],
+    models: tuple[str, ...],
+    protocol: str | None,
+    allow_untrained: bool,
+    no_published: bool,
+    keys: tuple[str, ...],
+    resamples: int | None,
+    imported_protocol: str | None,
+    list_keys: bool,
+) -> None:
+    """Make a leaderboard from RESULTS: folders that `hear-models evaluate` or
+    hear-eval-kit wrote.
+
+    Every score is a mean over seeds with its 95 % half width. The best model of a
+    task is marked, and those that the test clips cannot tell from it. Published
+    figures stand beside, with a verdict. One table holds one protocol and one
+    kind of tasks; toy tasks never stand beside published figures.
+    """
+    from hear_models.errors import UsageError
+
+    if list_keys:
+        _print_keys()
+        return
+    if not results:
+        raise UsageError("Name at least one folder of results. `hear-models evaluate` writes them.")
+    form = form or _format_of(output)
+    from hear_models.evaluation.leaderboard import Options, build
+    from hear_models.evaluation.results import gather
+
+    options = Options(
+        tasks=_split(tasks),
+        models=_split(models),
+        protocol=protocol,
+        allow_untrained=allow_untrained,
+        published=not no_published,
+        keys=_parse_keys(keys),
+        resamples=resamples,
+    )
+    found = gather(results, imported_protocol)
+    with _Progress() as progress:
+        board = build(found, options, progress.say)
+    _write(_render(board, form), output)
+
+
+def _format_of(output: Path | None) -> str:
+    from hear_models.errors import UsageError
+
+    if output is None:
+        return "terminal"
+    for name, suffix in FORMATS.items():
+        if output.suffix.lower() == suffix:
+            return name
+    raise UsageError(
+        f"{output}: its name does not tell the format. Add --format, or end it in .md, .csv, .html or .txt."
+    )
+
+
+def _parse_keys(keys: tuple[str, ...]) -> dict[str, str]:
+    from hear_models.errors import UsageError
+
+    pairs = {}
+    for text in keys:
+        model, sign, key = text.partition("=")
+        if not (sign and model.strip() and key.strip()):
+            raise UsageError(f"--published {text!r} is not MODEL=KEY. `hear-models leaderboard --keys` lists the keys.")
+        pairs[model.strip()] = key.strip()
+    return pairs
+
+
+def _render(board, form: str) -> str:  # type: ignore[no-untyped-def]
+    from hear_models.evaluation import tabulate
+
+    if form == "html":
+        from hear_models.evaluation.page import page
+
+        return page(board)
+    text: str = {"terminal": tabulate.terminal, "markdown": tabulate.markdown, "csv": tabulate.csv_text}[form](board)
+    return text
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    from hear_models.checkpoints.files import write_atomically
+
+    write_atomically(output, text.encode("utf-8"))
+    click.echo(f"{output}: written", err=True)
+
+
+def _print_keys() -> None:
+    from hear_models.evaluation.published import tables
+
+    for table in tables():
+        if table.absent:
+            click.echo(f"{table.topic} / {table.name}: none ({table.absent})")
+        for row in table.rows:
+            click.echo(row.key)
+
+
+class _Progress:
+    """One line that overwrites itself on stderr, where a person looks; nothing elsewhere."""
+
+    def __enter__(self) -> _Progress:
+        import sys
+
+        self._live = sys.stderr.isatty()
+        return self
+
+    def say(self, what: str) -> None:
+        if self._live:
+            click.echo(f"\r\x1b[2Kresampling: {what[:60]}", nl=False, err=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            click.echo("\r\x1b[2K", nl=False, err=True)
