@@ -6,7 +6,7 @@ import json
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,18 @@ COLOURS = {"error": "red", "warning": "yellow", "note": None}
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-@click.group(context_settings=HELP)
+class Stoppable(click.Group):
+    """Ctrl-C in any command below: one line, exit code 130, and no half-made folder."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nstopped; what was complete is kept", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=Stoppable, context_settings=HELP)
 def command() -> None:
     """Task data for evaluation: list, check, resample, make.
 
@@ -304,7 +315,9 @@ def new_command(
     for note in made.notes:
         click.echo(_wrapped(note, "  note     "))
     for finding in made.findings:
-        click.echo(_wrapped(finding.text, f"  {finding.level:<9}"))
+        if finding.level != "note":
+            click.echo(_wrapped(finding.text, f"  {finding.level:<9}"))
+    click.echo(f"Evaluate on it: hear-models evaluate MODEL --tasks-dir {made.folder.parent}")
 
 
 def _shares(text: str | None) -> tuple[float, float, float] | None:

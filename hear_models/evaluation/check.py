@@ -101,11 +101,16 @@ def _looks_like_a_task(folder: Path) -> bool:
 
 
 def check_task(
-    folder: str | Path, *, sample_rates: Sequence[int] = (), full: bool = False, progress: Progress | None = None
+    folder: str | Path,
+    *,
+    name: str | None = None,
+    sample_rates: Sequence[int] = (),
+    full: bool = False,
+    progress: Progress | None = None,
 ) -> TaskReport:
-    """Check one task folder; see `check_tasks`."""
+    """Check one task folder; see `check_tasks`. `name`: what it will be called, if not as the folder is now."""
     path = Path(folder)
-    report = TaskReport(path.absolute().name)
+    report = TaskReport(name or path.absolute().name)
     try:
         metadata = read_json(path / METADATA)
     except TaskError as error:

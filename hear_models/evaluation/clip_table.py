@@ -80,7 +80,7 @@ def _check_columns(path: str | Path, header: list[str], columns: list[str]) -> N
     for needed in ("file", "label"):
         if needed not in columns:
             raise UsageError(
-                f"{path} has no column {needed!r} (found: {', '.join(header)}). Name it in the first line."
+                f"{path} has no column {needed!r} (found: {', '.join(header)}). Name it there; commas separate."
             )
     known = [column for column in columns if column]
     for column in known:

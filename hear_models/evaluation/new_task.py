@@ -99,7 +99,7 @@ def new_task(
         items = {split: {f: _as_json(said, as_written) for f, said in clips.items()} for split, clips in items.items()}
         metadata = _metadata(folder.name, table, prediction, split_mode, splits, duration, options, table_file)
         write_task_files(temporary, metadata, [as_written.get(label, label) for label in labels], items)
-        findings = check_task(temporary).findings
+        findings = check_task(temporary, name=folder.absolute().name).findings
     kind = f"{metadata['embedding_type']}, {prediction}"
     counts = {split: len(items[split]) for split in splits}
     return NewTask(folder, kind, counts, len(labels), notes, findings)
