@@ -162,6 +162,8 @@ def find_file(name_or_path: str | os.PathLike[str]) -> Path:
                 f"this computer has no converted file of {text}. Fetch the original, run `hear-models convert "
                 f"{entry.family} INPUT {text}.safetensors`, and publish that file."
             )
+        if entry.status == "hub":
+            raise UsageError(f"{text} is on the Hub already. Name a local .safetensors file to publish that.")
         raise UsageError(f"{text} has no weights of its own to publish ({entry.status}). Name a .safetensors file.")
     if text.startswith("hf://"):
         raise UsageError(f"{text} is on the Hub already. Name a model or a local .safetensors file.")
