@@ -1,23 +1,23 @@
 """Whether the two judges are known to give the same bits: a table may mix them only where that was measured.
 
-`agreement.json` is written by the equality test, which runs both judges on the same embeddings and compares every
-logit (`python -m hear_models.evaluation.agreement`). An entry counts only as long as the code of the builtin judge,
-the recipe of the released kit and its launcher are those that were compared: each is named by its sha256.
+The equality test (equality.py) runs both judges on the same embeddings, compares every logit and writes what it saw
+down: in `agreement.json`, which comes with the package, or for somebody's own build of torch in their cache folder.
+An entry counts only as long as the code of both judges, the launcher and the recipe of the kit's environment are
+those that were compared; each is named by its sha256.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).parent
-COMMITTED = HERE / "agreement.json"
-# What decides the builtin judge's bits. A new neighbour that computes belongs in this list.
-BUILTIN_CODE = ("builtin.py", "protocols.py", "folder.py", "metrics.py")
-HEAREVAL_CODE = ("heareval-requirements.txt", "heareval_launcher.py", "heareval.py")
+from hear_models.evaluation.code import code_sha256
+from hear_models.evaluation.heareval_environment import cache_folder
+
+COMMITTED = Path(__file__).parent / "agreement.json"
+BUILTIN, HEAREVAL = "hear_models.evaluation.builtin", "hear_models.evaluation.heareval"
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Proof:
     """One green run of the equality test.
 
     `torch` is `torch.__version__` with its build ("2.13.0+cpu"), `cpu_capability` what
-    `torch.backends.cpu.get_cpu_capability()` said; `max_difference` maps "TASK PROTOCOL" to the largest absolute
-    difference between two logits: always 0.0, a run with any other value is not written.
+    `torch.backends.cpu.get_cpu_capability()` said; `max_difference` maps a case ("event, hear, seed 42") to the
+    largest absolute difference between two logits: always 0.0, a run with any other value is not written.
     """
 
     torch: str
@@ -40,29 +40,28 @@ class Proof:
     date: str
 
 
-def code_sha256(names: tuple[str, ...]) -> str:
-    """The sha256 over these files of this folder, names and bytes; a file that is not there counts as empty."""
-    digest = hashlib.sha256()
-    for name in names:
-        path = HERE / name
-        content = path.read_bytes().replace(b"\r\n", b"\n") if path.is_file() else b""
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+def own_file() -> Path:
+    """Where `python -m hear_models.evaluation.equality` writes what it measured on this machine."""
+    return cache_folder() / "agreement.json"
+
+
+def read_proofs(path: Path) -> list[Proof]:
+    """The entries of one file; none if it is not there or of another version of this package."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return [Proof(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    return []
 
 
 def proofs() -> list[Proof]:
-    """What was measured: the entries that came with the package."""
-    if not COMMITTED.is_file():
-        return []
-    entries: list[dict[str, Any]] = json.loads(COMMITTED.read_text(encoding="utf-8"))
-    return [Proof(**entry) for entry in entries]
+    """What was measured: the entries that came with the package, and those of this machine."""
+    return [*read_proofs(COMMITTED), *read_proofs(own_file())]
 
 
 def is_current(proof: Proof) -> bool:
     """Whether neither judge has changed since, and nothing differed then."""
     return (
-        proof.builtin_sha256 == code_sha256(BUILTIN_CODE)
-        and proof.heareval_sha256 == code_sha256(HEAREVAL_CODE)
+        proof.builtin_sha256 == code_sha256(BUILTIN)
+        and proof.heareval_sha256 == code_sha256(HEAREVAL)
         and bool(proof.max_difference)
         and all(difference == 0.0 for difference in proof.max_difference.values())
     )
@@ -77,3 +76,8 @@ def judges_agree(torch_version: str, cpu_capability: str | None = None) -> bool:
         proof.torch == torch_version and cpu_capability in (None, proof.cpu_capability) and is_current(proof)
         for proof in proofs()
     )
+
+
+def how_to_prove() -> str:
+    """What to tell somebody whose judges are not known to agree."""
+    return "Run `python -m hear_models.evaluation.equality` (minutes) to compare the judges under this torch."

@@ -146,7 +146,9 @@ def lay_out(folder: EmbeddingFolder, place: Path) -> None:
     names = ["task_metadata.json", "labelvocabulary.csv"]
     for split in folder.splits:
         if Path(split).name != split or split in (".", ".."):
-            raise EmbeddingFolderError(f"{folder.path} has a split named {split!r}. Splits are train, fold00 and so on.")
+            raise EmbeddingFolderError(
+                f"{folder.path} has a split named {split!r}. Splits are train, fold00 and so on."
+            )
         (place / f"{split}.target-labels.pkl").write_bytes(pickle.dumps(folder.split(split).labels))
         names += [f"{split}.json", f"{split}.embedding-dimensions.json", f"{split}.embeddings.npy"]
         if folder.metadata.get("embedding_type") == "event":

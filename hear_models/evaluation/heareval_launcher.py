@@ -9,13 +9,13 @@ Specification, section 5, for every shim and its reason.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata as packages
 import json
 import os
 import pickle
 import runpy
+import shutil
 import signal
 import site
 import sys
@@ -163,12 +163,16 @@ def kit_sha256(pinned: Path) -> str:
 # --- the run --------------------------------------------------------------------------------------------------------
 
 
-def end_with_parent() -> None:
-    """Our standard input is a pipe that nobody writes to: it ends when the process that waits for us does."""
+def end_with_parent(scratch: Path) -> None:
+    """Our standard input is a pipe that nobody writes to: it ends when the process that waits for us does.
+
+    Then there is nobody left to remove `scratch`, this process's own temporary folder.
+    """
 
     def wait() -> None:
         while os.read(0, 1):
             pass
+        shutil.rmtree(scratch, ignore_errors=True)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -233,8 +237,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    end_with_parent()
-    job = json.loads(Path(sys.argv[1]).read_text())
+    path = Path(sys.argv[1])
+    end_with_parent(path.parent)
+    job = json.loads(path.read_text())
     report = run(job)
     Path(job["report"]).write_text(json.dumps(report))
 
