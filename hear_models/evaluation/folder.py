@@ -47,6 +47,13 @@ class EmbeddingFolder:
         """Read one split; EmbeddingFolderError names the file that is missing or does not fit."""
         return read_split(self, name)
 
+    def events(self, split: str) -> dict[str, list[dict[str, Any]]]:
+        """Reference events of an event task: file → `{"label", "start", "end"}` in milliseconds, from SPLIT.json."""
+        found = _read_json(self.path / f"{split}.json")
+        if not isinstance(found, dict) or not all(isinstance(events, list) for events in found.values()):
+            raise EmbeddingFolderError(f"{self.path / split}.json must map file names to lists of events.")
+        return found
+
 
 def packing_order(splits: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The order of rows: each split's files shuffled by one `random.Random(0)`, the splits in the given order.

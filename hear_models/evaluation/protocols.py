@@ -80,7 +80,8 @@ class Protocol:
         for key, values in own.items():
             if key not in grid:
                 raise UsageError(
-                    f"The task's metadata sets an unknown hyper-parameter, {key!r}. Known ones: {', '.join(sorted(grid))}."
+                    f"The task's metadata sets an unknown hyper-parameter, {key!r}. "
+                    f"Known ones: {', '.join(sorted(grid))}."
                 )
             grid[key] = tuple(values)
         return grid
