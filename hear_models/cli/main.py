@@ -23,6 +23,8 @@ COMMANDS = {
     "validate": ("hear_models.cli.validate", "Check any HEAR module against the API, and beyond it."),
     "pretrain": ("hear_models.cli.pretrain", "Pretrain a model by a recipe."),
     "tasks": ("hear_models.cli.tasks", "Task data for evaluation: list, check, resample, make."),
+    "evaluate": ("hear_models.cli.evaluate", "Score models on the tasks of HEAR."),
+    "leaderboard": ("hear_models.cli.leaderboard", "Make a table from results, with intervals and published figures."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -12,14 +13,15 @@ PACKAGE, ROOT = "hear_models", Path(__file__).parents[1]
 WITHOUT = ("hear_models", "hear_models.errors", "hear_models.resources", "hear_models.evaluation.record")
 
 
-def code_sha256(*modules: str) -> str:
+def code_sha256(*modules: str, files: Iterable[Path] = ()) -> str:
     """The sha256 over the source of `modules` and of every module of this package that they import, in any depth.
 
     It changes when a byte of one of these files changes, comments included. Imports inside of functions count; what is
-    imported by a computed name (a model's family) does not: name it as well.
+    imported by a computed name (a model's family) does not: name it as well. `files` are others that matter.
     """
     digest = hashlib.sha256()
-    for name, path in sorted(source_files(*modules).items()):
+    named = {**source_files(*modules), **{path.name: path for path in files}}
+    for name, path in sorted(named.items()):
         digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 

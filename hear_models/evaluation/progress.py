@@ -6,7 +6,6 @@ On a terminal a few lines that change; elsewhere (a log, a pipe) one plain line 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,12 +51,12 @@ def lines(state: State, now: float, width: int = WIDTH) -> list[str]:
 
 
 def left(state: State, now: float) -> str:
-    """ "about 7 min left, until 14:32" """
+    """ "7 min left, until 14:32" """
     if state.left_s is None:
         return "time left: known when the first of its kind is done"
     ends = time.localtime(now + state.left_s)
     at = time.strftime("%H:%M" if state.left_s < 20 * 3600 else "%a %d %b, %H:%M", ends)
-    return f"about {duration(state.left_s)} left, until {at}"
+    return f"{duration(state.left_s)} left, until {at}"
 
 
 def _row(name: str, done: int, of: int, text: str, tail: str, width: int) -> str:
@@ -129,13 +128,14 @@ class Reporter:
         if self.plain:
             state = self.state
             rest = f"; {left(state, time.time())}" if state.left_s is not None and state.jobs_done < state.jobs else ""
-            self.say(f"[{state.jobs_done}/{state.jobs}] {name}: {score} ({duration(seconds)}{rest})")
+            head = f"[{state.jobs_done}/{state.jobs}] {name}"
+            self.say(fit(head, f": {score} ({duration(seconds)}{rest})"))
         self.draw()
 
-    def finished(self, name: str, seeds: Sequence[int], mean: str) -> None:
+    def finished(self, name: str, seeds: int, mean: str) -> None:
         """All seeds of one model and task ended: on a terminal this is the line that stays."""
         if not self.plain:
-            self.say(fit(f"{name}", f"  {mean}  ({len(seeds)} seed{'s' if len(seeds) != 1 else ''})"))
+            self.say(fit(name, f"  {mean}  ({seeds} seed{'s' if seeds != 1 else ''})"))
 
     def failed(self, name: str, error: str) -> None:
         """A job, or the embeddings of one model and task, failed."""
