@@ -12,7 +12,7 @@ from hear_models.pipeline.decoding import shown
 
 
 @contextmanager
-def only_writer(folder: Path, shown_as: Path) -> Iterator[None]:
+def only_writer(folder: Path, shown_as: Path, other: str = "--output") -> Iterator[None]:
     """Refuse a second run on the same output while the first one writes (where the system has file locks)."""
     try:
         import fcntl
@@ -26,7 +26,7 @@ def only_writer(folder: Path, shown_as: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
-                f"Another run is writing to {shown(shown_as)}. Wait for it, or choose another --output."
+                f"Another run is writing to {shown(shown_as)}. Wait for it, or choose another {other}."
             ) from error
         except OSError:  # a file system without locks
             pass

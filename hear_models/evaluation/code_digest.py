@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hear_models.evaluation.code import PACKAGE, source_files
+from hear_models.evaluation.code import PACKAGE, ROOT, source_files
 
 # Rooms of this package whose code changes embeddings. What finds, checks and downloads weights does not: they are in
 # the key themselves.
@@ -24,7 +24,7 @@ def own_code_sha256(module: str = "") -> str:
     counted = {
         name: path
         for name, path in source_files(*starts).items()
-        if name.count(".") == 1 or any(f"{name}.".startswith(f"{room}.") for room in rooms)  # one dot: a family
+        if path.parent == ROOT or any(f"{name}.".startswith(f"{room}.") for room in rooms)  # in ROOT: families
     }
     return _digest((path, name) for name, path in counted.items())
 

@@ -62,7 +62,7 @@ class EmbeddingCache:
         self._refuse_foreign()
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
-            with only_writer(self.partial, self.folder):
+            with only_writer(self.partial, self.folder, "folder for the embeddings"):
                 notes = _read_notes(self.partial)
                 if notes is None or notes.get("sha256") != self.sha256:
                     for path in self.partial.iterdir():
@@ -74,6 +74,10 @@ class EmbeddingCache:
                 f"{error.filename or self.folder} cannot be written: {error.strerror or error}. "
                 "Finished splits are kept; the same command goes on from here."
             ) from error
+
+    def drop(self) -> None:
+        """Remove the partial folder."""
+        _remove(self.partial)
 
     def finished_split(self, split: str) -> dict[str, Any] | None:
         """What was noted when a run with this key finished the split; None if none did. To be asked inside `work`."""

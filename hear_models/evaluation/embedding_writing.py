@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,6 @@ import numpy as np
 
 from hear_models.errors import HearModelsError
 from hear_models.evaluation.embedding_cache import write_durably
-from hear_models.evaluation.folder import active_labels
 from hear_models.evaluation.tasks import EVENT, METADATA, VOCABULARY, Task
 
 PROFILE = "profile.embeddings.json"
@@ -108,9 +107,8 @@ class SplitWriter:
                 self._matrix[self.row_of[file]] = embedding
                 _write_plainly(f"{clip}.target-labels.json", json.dumps(self.items[file]).encode())
                 continue
-            stamps = times[k].astype(np.float64)
-            self.times[file] = stamps.tolist()
-            self.labels[file] = active_labels({file: self.items[file]}, [file] * len(stamps), stamps)
+            self.times[file] = times[k].astype(np.float64).tolist()
+            self.labels[file] = labels_at(self.items[file], self.times[file])
             _write_plainly(f"{clip}.timestamps.json", json.dumps(self.times[file]).encode())
             _write_plainly(f"{clip}.target-labels.json", json.dumps(self.labels[file], indent=4).encode())
 
@@ -134,6 +132,17 @@ class SplitWriter:
 
     def _top_file(self, name: str, data: bytes) -> None:
         write_durably(self._top(name), data)
+
+
+def labels_at(events: Sequence[Mapping[str, Any]], times_ms: Sequence[float]) -> list[list[Any]]:
+    """The labels of the events active at each time, start <= t < end + 0.0001, sorted.
+
+    A label stands there once for each of its events, as in the kit, whose interval tree knows equal events once and
+    gives labels in no particular order. Compared are float64 numbers, as by the numpy that the kit pins; under numpy 2
+    the kit compares float32 ones, and so loses an event's last timestamp if that lies at its very end and past 2 s.
+    """
+    distinct = {(event["start"], event["end"] + 0.0001, event["label"]) for event in events}
+    return [sorted((label for start, end, label in distinct if start <= t < end), key=str) for t in times_ms]
 
 
 def names_of(task: Task) -> list[str]:

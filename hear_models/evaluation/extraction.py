@@ -100,6 +100,9 @@ def extract(
         return _extraction(cache, notes, reused=True)
     run = _Run(loaded, task, mode, workers or min(4, os.cpu_count() or 1), batch_seconds)
     with cache.work() as folder:
+        if (notes := cache.finished()) is not None:  # by another run, between the two looks
+            cache.drop()
+            return _extraction(cache, notes, reused=True)
         copy_task_files(task, folder)
         orders = packing_order({split: list(task.items(split)) for split in task.splits})
         splits: dict[str, dict[str, Any]] = {}
@@ -181,6 +184,7 @@ def _key(loaded: Loaded, task: Task, mode: str) -> dict[str, Any]:
         "module": subject.module,
         "options": subject.options,
         "configuration": repr(loaded.model.config) if subject.is_ours else None,
+        "checkpoint_sha256": subject.checkpoint_sha256,
         "weights_sha256": weights_of(loaded),
         "code_sha256": subject.code_sha256,
         "extraction_sha256": _own_code_sha256(),

@@ -49,12 +49,12 @@ class Loaded:
         result = self._call(name, audio)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise HearModelsError(
-                f"{self._said(name, audio)} gave a {type(result).__name__}, not embeddings and times. {ADVICE}"
+                f"{call_text(name, audio)} gave a {type(result).__name__}, not embeddings and times. {ADVICE}"
             )
         embeddings, times = self._checked(name, audio, result[0], 3), self._checked(name, audio, result[1], 2)
         if embeddings.shape[:2] != times.shape:
             raise HearModelsError(
-                f"{self._said(name, audio)} gave embeddings {list(embeddings.shape)} and times {list(times.shape)}, "
+                f"{call_text(name, audio)} gave embeddings {list(embeddings.shape)} and times {list(times.shape)}, "
                 f"which do not fit. {ADVICE}"
             )
         return embeddings, times
@@ -66,17 +66,14 @@ class Loaded:
         except (KeyboardInterrupt, HearModelsError):
             raise
         except BaseException as error:  # third-party code may even call sys.exit()
-            raise HearModelsError(f"{self._said(name, audio)} raised {describe(error)}. {ADVICE}") from error
+            raise HearModelsError(f"{call_text(name, audio)} raised {describe(error)}. {ADVICE}") from error
 
     def _checked(self, name: str, audio: Tensor, result: Any, rank: int) -> Tensor:
         if not isinstance(result, Tensor) or result.ndim != rank or len(result) != len(audio):
             shape = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            wanted = ("[clips, ...]", "[clips, dim] or [clips, steps]", "[clips, steps, dim]")[rank - 1]
-            raise HearModelsError(f"{self._said(name, audio)} gave {shape}, expected {wanted}. {ADVICE}")
+            wanted = "[clips, dim]" if name == "get_scene_embeddings" else "[clips, steps, dim] and [clips, steps]"
+            raise HearModelsError(f"{call_text(name, audio)} gave {shape}, expected {wanted}. {ADVICE}")
         return result.detach()
-
-    def _said(self, name: str, audio: Tensor) -> str:
-        return f"{self.subject.name}: {call_text(name, audio)}"
 
 
 def state_sha256(model: torch.nn.Module) -> str:

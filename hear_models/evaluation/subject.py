@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -22,6 +23,7 @@ from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.code_digest import code_sha256, own_code_sha256
 from hear_models.evaluation.loaded import ADVICE, Loaded
 from hear_models.validation.module import FUNCTIONS, call_text, describe, load_module
+from hear_models.zoo.registry import list_models, near_names
 
 SHA_DIGITS = 8  # of a checkpoint's sha256 in a folder's name
 LONGEST_SLUG = 150  # file systems take names of 255 bytes
@@ -37,7 +39,7 @@ class Subject:
 
     name: str  # as the user wrote it
     slug: str
-    module: str  # dotted name of the HEAR module, or path of a .py file
+    module: str  # dotted name of the HEAR module; of a .py file its stem
     options: dict[str, Any]  # keyword arguments of load_model
     is_ours: bool
     family: str | None
@@ -46,6 +48,7 @@ class Subject:
     checkpoint_sha256: str | None
     revision: str | None
     code_sha256: str  # of the module and of what it imports beside it
+    import_name: str = field(repr=False)  # dotted name, or path of a .py file
     load_name: str = field(repr=False)  # first argument of load_model; "" means that it is called without one
 
     def load(self, device: str = "cpu") -> Loaded:
@@ -110,7 +113,7 @@ def slugify(text: str) -> str:
     As python-slugify, which the kit uses, for text of Latin letters, digits and punctuation.
     """
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    ascii_text = re.sub(r"(?<=\d),(?=\d)", "", ascii_text.replace("'", ""))
+    ascii_text = re.sub(r"(?<=\d),(?=\d)", "", ascii_text)
     return re.sub(r"[^a-z0-9]+", "-", ascii_text).strip("-")
 
 
@@ -132,7 +135,6 @@ def _resolve_ours(name: str, options: dict[str, Any]) -> Subject | None:
     """A subject of this package; None if the name cannot be one."""
     from hear_models.zoo.load import check_options
     from hear_models.zoo.load import resolve as resolve_checkpoint
-    from hear_models.zoo.registry import list_models
 
     entries = list_models()
     families = {entry.family for entry in entries}
@@ -150,12 +152,15 @@ def _resolve_ours(name: str, options: dict[str, Any]) -> Subject | None:
     if resolved.path is not None and sha256 is None:
         sha256 = file_sha256(resolved.path)
     if resolved.entry is not None:
-        stem, trained = resolved.entry.name, resolved.entry.trained
+        stem = load_name = resolved.entry.name
+        trained = resolved.entry.trained
     else:
         from hear_models.checkpoints.safetensors_file import read_header
 
         assert resolved.path is not None
-        stem = slugify(name.removeprefix("hf://")) if name.startswith("hf://") else resolved.path.stem
+        on_hub = name.startswith("hf://")
+        stem = slugify(name.removeprefix("hf://")) if on_hub else resolved.path.stem
+        load_name = name if on_hub else os.path.abspath(resolved.path)
         trained = read_header(resolved.path).trained
     digits = f"-{sha256[:SHA_DIGITS]}" if sha256 else ""
     return Subject(
@@ -170,7 +175,8 @@ def _resolve_ours(name: str, options: dict[str, Any]) -> Subject | None:
         checkpoint_sha256=sha256,
         revision=resolved.fetched.commit if resolved.fetched else None,
         code_sha256=own_code_sha256(f"hear_models.{resolved.family}"),
-        load_name=resolved.entry.name if resolved.entry else (name if name.startswith("hf://") else str(resolved.path)),
+        import_name=f"hear_models.{resolved.family}",
+        load_name=load_name,
     )
 
 
@@ -209,7 +215,7 @@ def _resolve_foreign(name: str, options: dict[str, Any]) -> Subject:
     return Subject(
         name=name,
         slug=f"{_plain_name(dotted)}{stem}{options_slug(options)}",
-        module=module_name,
+        module=dotted,
         options=options,
         is_ours=False,
         family=None,
@@ -218,6 +224,7 @@ def _resolve_foreign(name: str, options: dict[str, Any]) -> Subject:
         checkpoint_sha256=sha256,
         revision=None,
         code_sha256=code_sha256(Path(inspect.getfile(module))),
+        import_name=module_name,
         load_name=weights,
     )
 
@@ -237,6 +244,10 @@ def _split_weights(name: str) -> tuple[str, str]:
 def _import(module_name: str) -> tuple[dict[str, Any], Any]:
     """(the functions of a HEAR module, the module) by dotted name or by the path of a .py file."""
     if not module_name.endswith(".py"):
+        if not all(part.isidentifier() for part in module_name.split(".")):
+            raise UsageError(
+                f"{module_name!r} is neither a model's name nor the dotted name of a module. {near_names(module_name)}"
+            )
         functions = load_module(module_name).functions
         return functions, sys.modules.get(module_name) or import_module(module_name)
     path = Path(module_name)
@@ -271,7 +282,7 @@ def _run_file(path: Path) -> Any:
 
 
 def _load_foreign(subject: Subject, device: str) -> Loaded:
-    functions, _ = _import(subject.module)
+    functions, _ = _import(subject.import_name)
     arguments = [subject.load_name] if subject.load_name else []
     said = f"{subject.name}: {call_text('load_model', *arguments)}"
     try:
