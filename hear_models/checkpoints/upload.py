@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hear_models.checkpoints.hub import FILE
+from hear_models.checkpoints.hub_errors import first_line, of_the_network
 from hear_models.checkpoints.safetensors_file import KEY
-from hear_models.errors import CheckpointError, UsageError
+from hear_models.errors import CheckpointError, HearModelsError, UsageError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-FILE = "model.safetensors"  # the name under which `hf://ORG/NAME` finds the weights
 CARD = "README.md"
 HOW_TO_LOG_IN = (
     "Make a token that may write at https://huggingface.co/settings/tokens, then run `hf auth login` or set HF_TOKEN."
@@ -61,7 +62,7 @@ def check_repository_name(repository: str) -> str:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise UsageError(f"{repository!r} cannot be a repository's name. {_first_line(error)}") from error
+        raise UsageError(f"{repository!r} cannot be a repository's name. {first_line(error)}") from error
     return name
 
 
@@ -213,20 +214,20 @@ def clear_errors(repository: str, endpoint: str, state: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         raise CheckpointError(_http_sentence(repository, endpoint, status, error, state)) from error
-    except transport_errors() as error:
+    except HearModelsError:
+        raise
+    except (
+        Exception
+    ) as error:  # of the HTTP library, whose classes depend on its version; else of huggingface_hub itself
+        if not (of_the_network(error) or isinstance(error, (OSError, RuntimeError, ValueError))):
+            raise
+        if not of_the_network(error):
+            gave_up = f"huggingface_hub gave up: {first_line(error)}. {state} Publish again later."
+            raise CheckpointError(gave_up) from error
         raise CheckpointError(
-            f"the Hub at {endpoint} could not be reached ({_first_line(error)}). {state} "
+            f"the Hub at {endpoint} could not be reached ({first_line(error)}). {state} "
             "Check the network and HF_ENDPOINT, then publish again."
         ) from error
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"huggingface_hub gave up: {_first_line(error)}. {state} Publish again later.") from error
-
-
-def transport_errors() -> tuple[type[BaseException], ...]:
-    """What a broken connection raises: huggingface_hub's HTTP library (httpx, once requests) has its own classes."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return (OSError, *(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"))
 
 
 def _http_sentence(repository: str, endpoint: str, status: int | None, error: Any, state: str) -> str:
@@ -246,9 +247,4 @@ def _http_sentence(repository: str, endpoint: str, status: int | None, error: An
         return (
             f"somebody else committed to {repository} at the same time (412). {state} Look at it, then publish again."
         )
-    return f"the Hub at {endpoint} answered with an error ({_first_line(error)}). {state} Publish again later."
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].strip().rstrip(".:") if text else type(error).__name__
+    return f"the Hub at {endpoint} answered with an error ({first_line(error)}). {state} Publish again later."

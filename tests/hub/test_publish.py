@@ -353,6 +353,13 @@ def test_a_hub_that_stops_answering_in_the_middle_says_what_is_there_now(lab, tm
     assert not done.upload.created and done.upload.changed
 
 
+def test_an_upload_that_stumbles_once_goes_on(lab):
+    fault = lab.faults.add(Fault("status", path="^/upload/", method="PUT", status=503))
+    done = hear_models.push_to_hub("mwmae-nano", REPOSITORY)
+    stored = lab.store.repositories[REPOSITORY].find("main").files["model.safetensors"]
+    assert fault.struck == 1 and stored.sha256 == done.sha256
+
+
 def test_somebody_else_who_commits_at_the_same_time_is_not_overwritten(lab):
     repository = lab.store.repository(REPOSITORY)
     theirs = []
