@@ -64,6 +64,8 @@ def settings_of(model: HearModel, kind: str, dtype: str, window_s: float | None,
     checkpoint = model.checkpoint
     options = {"timestamps": getattr(model, "timestamps", "centres")}
     compute = str(getattr(model, "compute_dtype", torch.float32)).removeprefix("torch.")
+    if getattr(model, "compiled", False):
+        compute += ", compiled"
     return Settings(
         model=checkpoint.name if checkpoint else model.family,
         family=model.family,

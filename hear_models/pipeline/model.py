@@ -60,12 +60,30 @@ class HearModel(Shared, nn.Module):
             raise UsageError(f"timestamps={timestamps!r} is unknown. Use one of {', '.join(TIMESTAMPS)}.")
         self.timestamps = timestamps
         self.compute_dtype = torch.float32
+        self.compiled = False
 
     def use_dtype(self, dtype: torch.dtype) -> None:
         """Keep the weights in `dtype` and compute in it from the first token on; front end and results stay float32."""
         for parameter in self.parameters():
             parameter.data = parameter.data.to(dtype)
         self.compute_dtype = dtype
+
+    def use_compile(self) -> None:
+        """Let torch.compile make the network's code at its first call, once for units of any number."""
+        network = torch.compile(self._network, dynamic=True)
+
+        def compiled(units: Tensor) -> Tensor:
+            try:
+                steps: Tensor = network(units)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                reason = str(error).strip().splitlines()[0]
+                raise UsageError(
+                    f"torch.compile failed here ({reason}). Load the model without compile=True."
+                ) from error
+            return steps
+
+        self._network = compiled  # type: ignore[method-assign]
+        self.compiled = True
 
     # ------------------------------------------------------------------ what a family supplies
 
@@ -93,6 +111,9 @@ class HearModel(Shared, nn.Module):
 
     def encode(self, units: Tensor) -> Tensor:
         """Units [units, positions, bands] → steps [units, steps, dim], float32. Keeps gradients."""
+        return self._network(units)
+
+    def _network(self, units: Tensor) -> Tensor:
         return self.fold_steps(self.through_blocks(self.embed(units.to(self.compute_dtype)))[-1]).float()
 
     def encode_layers(self, units: Tensor) -> Tensor:
@@ -290,5 +311,5 @@ def check_clip(clip: Tensor, index: int) -> None:
         )
     if clip.shape[0] == 0:
         raise InputError(f"clip {index} is empty. A clip needs at least one sample.")
-    if not torch.isfinite(clip).all():
+    if not torch.isfinite(clip.sum()) and not torch.isfinite(clip).all():  # the sum is quick, but may overflow
         raise InputError(f"clip {index} holds NaN or infinity. Repair the recording or leave it out.")

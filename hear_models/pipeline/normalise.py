@@ -25,6 +25,7 @@ class Standardise:
     def __call__(self, features: Tensor) -> Tensor:
         """One clip's features, any shape → the same shape and dtype."""
         exact = features.double()
-        std, mean = torch.std_mean(exact, correction=self.ddof)
-        normal = (exact - mean) / (std + self.eps)
-        return torch.where(std < CONSTANT_BELOW, torch.zeros_like(normal), normal).to(features.dtype)
+        centred = exact - exact.mean()
+        std = (centred.square().sum() / (centred.numel() - self.ddof)).sqrt()
+        scale = torch.where(std < CONSTANT_BELOW, 0.0, 1.0 / (std + self.eps))
+        return (centred * scale).to(features.dtype)

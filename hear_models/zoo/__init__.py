@@ -25,7 +25,8 @@ def load_model(name_or_path: str | os.PathLike[str] = "", *, family: str | None 
             `.safetensors` file written by `hear-models convert` or by our pretraining, or `hf://org/repo[@revision]`
             (branch, tag or commit) on the Hugging Face Hub, downloaded when it is not in the cache.
         family: the family that the model must belong to, for instance "mwmae"; None: any.
-        options: timestamps="centres" (true centres in ms, inside the clip) or "official" (every step, the original's
+        options: compile=True for torch.compile at the first call (docs/speed.md says where it pays);
+            timestamps="centres" (true centres in ms, inside the clip) or "official" (every step, the original's
             times); dtype="float32" or "bfloat16"; device, for instance "cuda"; decoder=True to load the decoder too
             (for pretraining); and the options of the family's `Model`.
 

@@ -52,6 +52,8 @@ def load(name_or_path: str | os.PathLike[str], family: str | None, options: Mapp
     )
     if dtype is not torch.float32:
         model.use_dtype(dtype)
+    if options.get("compile", False):
+        compile_network(model, device)
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
@@ -78,7 +80,7 @@ def read(resolved: Resolved, parts: tuple[str, ...]) -> Checkpoint | None:
 def check_options(module: ModuleType, options: Mapping[str, Any]) -> tuple[dict[str, Any], torch.dtype, torch.device]:
     """(options of the family's Model, dtype, device); UsageError lists what is valid."""
     own = [name for name in inspect.signature(module.Model.__init__).parameters if name not in NOT_OPTIONS]
-    valid = [*own, "dtype", "device"]
+    valid = [*own, "dtype", "device", "compile"]
     for name in options:
         if name not in valid:
             near = difflib.get_close_matches(name, valid, n=1)
@@ -89,6 +91,8 @@ def check_options(module: ModuleType, options: Mapping[str, Any]) -> tuple[dict[
     dtype = options.get("dtype", "float32")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise UsageError(f"dtype={dtype!r} is unknown. Use one of {', '.join(DTYPES)}.")
+    if not isinstance(options.get("compile", False), bool):
+        raise UsageError(f"compile={options['compile']!r} is neither True nor False. Use one of them.")
     try:
         device = torch.device(options.get("device", "cpu"))
     except (RuntimeError, TypeError) as error:
@@ -150,6 +154,18 @@ def compare(model: HearModel, promised: Any, resolved: Resolved) -> None:
                 f"{resolved.path}: {field.name} is {in_file}, but {in_manifest} by the manifest of {resolved.name}. "
                 f"{advice}"
             )
+
+
+def compile_network(model: HearModel, device: torch.device) -> None:
+    """torch.compile at the first call; a warning where it was measured to lose."""
+    if device.type == "cpu":
+        warnings.warn(
+            "compile=True starts 7 to 30 s later and was measured to be slower on a CPU (docs/speed.md). "
+            "Leave it out unless you measured otherwise.",
+            UserWarning,
+            stacklevel=_level_of_caller(),
+        )
+    model.use_compile()
 
 
 def warn_if_untrained(resolved: Resolved) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from hear_models import logmel_stats, mae, mwmae, random_projection
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline import batching
+from hear_models.pipeline.model import check_clip
 from hear_models.pipeline.normalise import Standardise
 from hear_models.pipeline.plan import centre_times, reflect_positions
 
@@ -209,3 +212,19 @@ def test_constant_features_become_zeros_and_others_unit_variance():
     assert normalise(torch.full((7, 80), -15.942385)).eq(0).all()
     x = normalise(torch.randn(500, 80, generator=torch.Generator().manual_seed(0)) * 3 + 5)
     assert abs(float(x.mean())) < 1e-6 and float(x.std()) == pytest.approx(1, abs=1e-5)
+
+
+def test_audio_whose_sum_overflows_is_still_finite_audio():
+    loud = torch.full((300,), 3e38)
+    assert not loud.sum().isfinite()
+    check_clip(loud, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_network_gives_the_same_embeddings_at_any_number_of_units():
+    plain, compiled = (mwmae.Model(mwmae.Config(**SIZES)).eval() for _ in range(2))
+    compiled.use_compile()
+    for n_samples in (3_000, 80_000):
+        audio = torch.rand(1, n_samples) - 0.5
+        torch.testing.assert_close(compiled.get_scene_embeddings(audio), plain.get_scene_embeddings(audio), **CLOSE)
