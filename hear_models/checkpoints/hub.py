@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_models import __version__
-from hear_models.checkpoints.hub_errors import OTHER_WAYS, clear_errors, no_answer
+from hear_models.checkpoints.hub_errors import OTHER_WAYS, clear_errors, no_answer, status_of
 from hear_models.errors import CheckpointError, UsageError
 
 SCHEME = "hf://"
@@ -213,15 +213,19 @@ def _download(address: Address, file: str, force: bool) -> str:
                 )
             )
         except Exception as error:
-            if attempt == ATTEMPTS or not _given_up_at_once(error):
+            if attempt == ATTEMPTS or not _worth_another_attempt(error):
                 raise
+            # the part that is there may be what is wrong: older versions append the whole file to it when a server
+            # does not know ranges, and then ask for what lies behind its end (416) for ever
+            force = force or "Consistency check failed" in str(error) or status_of(error) == 416
             time.sleep(PAUSE_S)
     raise AssertionError("unreachable")
 
 
-def _given_up_at_once(error: Exception) -> bool:
-    """The transfer broke off in a way after which huggingface_hub does not try again by itself (reset, short body)."""
-    return type(error).__name__ in ("ReadError", "ChunkedEncodingError") or "Consistency check failed" in str(error)
+def _worth_another_attempt(error: Exception) -> bool:
+    """The transfer broke off in a way after which some version of huggingface_hub does not try again by itself."""
+    broken = type(error).__name__ in ("ReadError", "RemoteProtocolError", "ChunkedEncodingError")
+    return broken or "Consistency check failed" in str(error) or status_of(error) == 416
 
 
 def _twice(ask: Any) -> Any:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", "name", default="", help="A name of `hear-models list`, or a .safetensors file.")
+@click.option(
+    "--model", "name", default="", help="A name of `hear-models list`, a .safetensors file, or hf://ORG/REPO."
+)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),

@@ -28,7 +28,11 @@ SHOWN_FAILURES = 20
     help="Folder for .npz files, or a table.",
 )
 @click.option(
-    "-m", "--model", default="", metavar="NAME|FILE", help="Name or .safetensors file.  [default: mwmae-nano]"
+    "-m",
+    "--model",
+    default="",
+    metavar="NAME|FILE",
+    help="Name, .safetensors file, or hf://ORG/REPO.  [default: mwmae-nano]",
 )
 @click.option("--kind", type=click.Choice(["scene", "timestamps"]), default="scene", show_default=True)
 @click.option(

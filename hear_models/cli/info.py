@@ -26,7 +26,8 @@ TEXT_WIDTH = 79
 def command(name: str, as_json: bool) -> None:
     """Show everything known about a model, or about a converted .safetensors file.
 
-    Of a file every byte is verified; a damaged one ends with an error.
+    A file may be on the Hugging Face Hub: hf://ORG/REPO[@REVISION]. Of a file
+    every byte is verified; a damaged one ends with an error.
     """
     from hear_models.zoo.describe import describe
 

@@ -28,6 +28,11 @@ def blobs(home: Path) -> list[str]:
     return sorted(path.name for path in home.rglob("blobs/*"))
 
 
+def loadable(home: Path) -> list[str]:
+    """The same without what older versions of the client keep to go on from."""
+    return [name for name in blobs(home) if not name.endswith(".incomplete")]
+
+
 @pytest.mark.parametrize("kind", ["cut", "reset"])
 @pytest.mark.parametrize("after", [0, 300_000])
 def test_a_connection_that_breaks_once_costs_nothing(hub, model, kind, after, tmp_path):
@@ -61,7 +66,7 @@ def test_a_connection_that_breaks_again_and_again_is_one_error(hub, model, kind,
     assert done.code == 1 and done.out == "" and len(done.err.splitlines()) == 1, done.err
     assert f"could not be downloaded from {hub.endpoint}" in done.err and "HF_HUB_OFFLINE" in done.err
     assert fault.struck >= 3
-    assert blobs(tmp_path) == []
+    assert loadable(tmp_path) == []
     hub.faults.clear()
     assert command("download", "hf://lab/model").code == 0
     assert blobs(tmp_path) == [sha256(checkpoint(5, LARGE))]
