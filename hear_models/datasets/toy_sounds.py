@@ -43,11 +43,16 @@ def harmonics(f0_hz: Curve, amplitudes: Curve) -> Audio:
     """Sum of sines at 1, 2, ... times `f0_hz` [n], with `amplitudes` [n // HOP + 1, harmonics]; none above 7.5 kHz."""
     n = len(f0_hz)
     phase = 2 * np.pi * np.cumsum(f0_hz, dtype=np.float64) / RATE
-    looks = np.arange(len(amplitudes)) * HOP
-    sound = np.zeros(n)
+    look, part = np.divmod(np.arange(n), HOP)
+    after, part = np.minimum(look + 1, len(amplitudes) - 1), part / HOP
+    sound, twice_cos = np.zeros(n), 2 * np.cos(phase)
+    before, sine = np.zeros(n), np.sin(phase)  # of harmonics k - 1 and k
     for k in range(1, amplitudes.shape[1] + 1):
-        if k * f0_hz.max() < 7500:
-            sound += np.interp(np.arange(n), looks, amplitudes[:, k - 1]) * np.sin(k * phase)
+        if k * f0_hz.max() >= 7500:
+            break
+        level = amplitudes[:, k - 1]
+        sound += (level[look] + part * (level[after] - level[look])) * sine
+        before, sine = sine, twice_cos * sine - before  # sin((k + 1) x) = 2 cos(x) sin(k x) - sin((k - 1) x)
     return sound.astype(np.float32)
 
 
