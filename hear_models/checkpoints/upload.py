@@ -140,7 +140,7 @@ def upload(
 
 def look(api: HfApi, repository: str, branch: str | None, private: bool) -> Remote:
     """What is at ORG/NAME now; UsageError if it must not be written to."""
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         info = api.model_info(repository)
@@ -172,7 +172,7 @@ def look(api: HfApi, repository: str, branch: str | None, private: bool) -> Remo
 
 def _check_ours(api: HfApi, repository: str, commit: str | None) -> None:
     """The file that would be replaced must have been written by hear-models."""
-    from huggingface_hub.errors import SafetensorsParsingError
+    from huggingface_hub.utils import SafetensorsParsingError
 
     try:
         ours = KEY in api.parse_safetensors_file_metadata(repository, FILE, revision=commit).metadata
@@ -199,7 +199,7 @@ def _git_sha1(data: bytes) -> str:
 @contextlib.contextmanager
 def clear_errors(repository: str, endpoint: str, state: str) -> Iterator[None]:
     """Whatever the library raises becomes one sentence, then `state` (what the Hub holds now), then what to do."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.utils import GatedRepoError, HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     try:
         yield
@@ -216,18 +216,14 @@ def clear_errors(repository: str, endpoint: str, state: str) -> Iterator[None]:
         raise CheckpointError(_http_sentence(repository, endpoint, status, error, state)) from error
     except HearModelsError:
         raise
-    except (
-        Exception
-    ) as error:  # of the HTTP library, whose classes depend on its version; else of huggingface_hub itself
-        if not (of_the_network(error) or isinstance(error, (OSError, RuntimeError, ValueError))):
-            raise
-        if not of_the_network(error):
-            gave_up = f"huggingface_hub gave up: {first_line(error)}. {state} Publish again later."
-            raise CheckpointError(gave_up) from error
-        raise CheckpointError(
-            f"the Hub at {endpoint} could not be reached ({first_line(error)}). {state} "
-            "Check the network and HF_ENDPOINT, then publish again."
-        ) from error
+    except Exception as error:  # the classes of the HTTP library depend on huggingface_hub's version
+        if of_the_network(error):
+            what = f"the Hub at {endpoint} could not be reached ({first_line(error)})"
+            raise CheckpointError(f"{what}. {state} Check the network and HF_ENDPOINT, then publish again.") from error
+        if isinstance(error, (OSError, RuntimeError, ValueError)):
+            what = f"huggingface_hub gave up: {first_line(error)}"
+            raise CheckpointError(f"{what}. {state} Publish again later.") from error
+        raise
 
 
 def _http_sentence(repository: str, endpoint: str, status: int | None, error: Any, state: str) -> str:

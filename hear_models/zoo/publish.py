@@ -23,8 +23,7 @@ from hear_models.pipeline.model import HearModel
 from hear_models.zoo.licensing import inherited, official_release, rule
 from hear_models.zoo.load import load
 from hear_models.zoo.registry import list_models, near_names
-
-ORGANISATION = "HEAR_MODELS_HUB_ORG"  # environment variable: where a NAME without ORG goes
+from hear_models.zoo.resolve import ORGANISATION
 
 
 @dataclass(frozen=True)
