@@ -255,7 +255,7 @@ def _table(
                 interval=intervals[label],
                 scores=scores[label][column.name],
                 judges=tuple(sorted({result.record.judge.name for result in seeds.values()})),
-                mark=_mark(label, best, marked),
+                mark=None if protocol == NOT_COMPARABLE or len(of_task) < 2 else _mark(label, best, marked),
                 comparison=marked.comparisons.get(label),
             )
             if origin == OFFICIAL and protocol != NOT_COMPARABLE and options.published:

@@ -218,7 +218,7 @@ def _md_table(head: list[str], rows: Iterable[list[str]]) -> str:
 
 def _md(text: str) -> str:
     """Text from a record shows as it is: no markup, no HTML, no link."""
-    return re.sub(r"([\\`*_{}\[\]()#|<>!~])", r"\\\1", text).replace("&", "&amp;").replace("\n", " ")
+    return re.sub(r"([\\`*_\[\]#|<>~])", r"\\\1", text).replace("&", "&amp;").replace("\n", " ")
 
 
 # ---------------------------------------------------------------------------------------------------------------- CSV
