@@ -171,7 +171,7 @@ def check_command(
     """Say what is missing, extra or broken in the tasks of DIR.
 
     TASK is as for `hear-models tasks list`; without it everything in DIR is
-    checked. Errors make a judge fail or a score wrong, this project's or that of
+    checked. DIR may also be one task. Errors make a judge fail or a score wrong, this project's or that of
     the released kit; warnings are worth knowing.
 
     Exit status: 0 without errors, 1 with errors, 2 for wrong use.
@@ -295,7 +295,7 @@ def new_command(
       file,label,start_ms,end_ms  an event a row
 
     File names are relative to AUDIO_DIR, in any audio format. OUT is the new
-    task's folder; call it NAME-VERSION-MODE as HEAR does, my-tasks/birds-v1-full.
+    task's folder, by custom NAME-VERSION-MODE, for instance mine/birds-v1-full.
     """
     from hear_models.evaluation.new_task import TaskOptions, new_task
 

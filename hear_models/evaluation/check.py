@@ -73,13 +73,15 @@ def check_tasks(
     full: bool = False,
     progress: Progress | None = None,
 ) -> list[TaskReport]:
-    """Check every task of a folder, or those that `only` names.
+    """Check every task of a folder, or those that `only` names; or one task, if `tasks_dir` is one.
 
     Looks at the sample rates [Hz] that are there, or at those given; reads headers, with `full` every sample.
     Without `only`, entries of `tasks_dir` that are no tasks are reported too, under the name of the folder: the
     released kit takes every entry for a task. Raises UsageError if there is nothing to check.
     """
     root = Path(tasks_dir)
+    if not only and (root / METADATA).is_file():
+        return [check_task(root, sample_rates=sample_rates, full=full, progress=progress)]
     folders = task_folders(root, only)
     reports = []
     if not only:
@@ -192,7 +194,9 @@ def _check_content(
             text = f"{rows} training clips ({trained_on}) leave a last batch of one: the released kit fails on it"
             report.add(ERROR, f"{text}. Add or drop a clip")
     own_name, called = report.name, metadata.get("task_name")
-    if isinstance(called, str) and not own_name.startswith(f"{called}-") and own_name != called:
+    if not isinstance(called, str) or not called:
+        report.add(ERROR, f"{METADATA} has no task_name, which the released kit reads")
+    elif not own_name.startswith(f"{called}-") and own_name != called:
         report.add(NOTE, f"{METADATA} says task_name {called!r}; the folder's name counts ({own_name})")
         if called == "dcase2016_task2":
             report.add(WARNING, "by that task_name the released kit validates every 10 epochs instead of every 3")

@@ -123,7 +123,7 @@ def task_folders(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Path]:
     if not root.is_dir():
         raise UsageError(f"{root} is no folder. Give the folder that holds the task folders.")
     if (root / METADATA).exists():
-        raise UsageError(f"{root} is a task itself. Give the folder above it, and the task's name with --tasks.")
+        raise UsageError(f"{root} is a task itself. Give the folder above it, and name the task beside.")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise UsageError(f"{root} holds no task folder. Unpack or make one there; `hear-models tasks list` helps.")

@@ -37,7 +37,7 @@ def read_header(path: Path) -> WavHeader:
             if len(head) == 12 and head[:4] == b"RIFF" and head[8:] == b"WAVE":
                 while len(chunk := file.read(8)) == 8:
                     name, length = struct.unpack("<4sI", chunk)
-                    if name == b"fmt " and length >= 16:
+                    if name == b"fmt " and 16 <= length <= 1024:
                         body = file.read(length + length % 2)
                         if len(body) < 16:
                             break

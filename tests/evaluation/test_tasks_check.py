@@ -119,6 +119,7 @@ WRONG_FILES = {
     "missing split": (lambda f: (f / "fold02.json").unlink(), "fold02.json cannot be read: it is missing"),
     "no JSON": (lambda f: (f / "fold02.json").write_text("hello"), "fold02.json cannot be read"),
     "vocabulary": (lambda f: (f / "labelvocabulary.csv").write_text("idx,label\n0,ta\n2,thi\n"), "idx has gaps"),
+    "no task_name": (lambda f: change(f / "task_metadata.json", lambda c: c.pop("task_name")), "no task_name"),
     "metadata": (lambda f: change(f / "task_metadata.json", lambda c: c.pop("splits")), "splits is None"),
     "no audio": (lambda f: shutil.rmtree(f / "16000"), "no audio"),
 }
@@ -276,6 +277,8 @@ def test_the_command_tells_by_its_exit_status(run, tasks_dir):
     assert max(map(len, out.splitlines())) <= 80
     code, out, _ = run("tasks", "check", tasks_dir, "--json")
     assert code == 1 and [report["ok"] for report in json.loads(out)] == [True, False]
+    code, out, _ = run("tasks", "check", tasks_dir / TAGS)
+    assert code == 0 and "1 task checked" in out, "a task itself may be given"
     code, _, err = run("tasks", "check", tasks_dir, "esc50")
     assert code == 2 and err.startswith("error: there is no task 'esc50'")
 
