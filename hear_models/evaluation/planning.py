@@ -19,6 +19,7 @@ from hear_models.evaluation.subject import Loaded, Subject, parse_options, resol
 from hear_models.evaluation.tasks import EVENT, Task, list_tasks
 
 SHOWN_STALE = 3
+STEPS_A_SECOND, CLIP_S = 20.0, 8.0  # guesses, for estimates of time only
 
 
 @dataclass
@@ -183,12 +184,14 @@ def task_of(task: Task, data_sha256: str | None) -> TaskFacts:
 
 
 def judging(request: Request, task: Task) -> Work:
-    """The work of one seed, in numbers that compare: clips times trainings."""
+    """The work of one seed, in numbers that compare: rows times trainings."""
     folds = 1 if task.split_mode == "trainvaltest" else len(task.splits)
     points = 1 if request.is_probe else protocol(request.protocol_name).grid_points
-    return Work(request.judge, task.name, (sum(task.counts.values()) + 200.0) * (points + folds - 1))
+    rows_a_clip = 1.0 if task.embedding_type != EVENT else STEPS_A_SECOND * (task.sample_duration or CLIP_S)
+    rows = sum(task.counts.values()) * rows_a_clip + 200.0  # a training of few rows is not free
+    return Work(request.judge, task.name, rows * (points + folds - 1))
 
 
 def embedding(subject: Subject, task: Task) -> Work:
     """The work of embedding a task: seconds of audio."""
-    return Work(f"embed {subject.slug}", task.name, sum(task.counts.values()) * (task.sample_duration or 8.0))
+    return Work(f"embed {subject.slug}", task.name, sum(task.counts.values()) * (task.sample_duration or CLIP_S))

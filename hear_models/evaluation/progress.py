@@ -140,5 +140,6 @@ class Reporter:
     def failed(self, name: str, error: str) -> None:
         """A job, or the embeddings of one model and task, failed."""
         self.state.failed += 1
-        self.say(f"failed: {name}: {error}")
+        if self.plain:  # a terminal shows the list at the end
+            self.say(f"failed: {name}: {error}")
         self.draw()

@@ -42,11 +42,12 @@ def evaluate(request: Request, reporter: Reporter | None = None, *, dry_run: boo
         HearModelsError: a task folder that cannot be read.
     """
     request.check()
-    request = request.absolute()
+    shown_results, request = str(request.results), request.absolute()
     reporter = reporter or Reporter(quiet=True)
     device = device_of(request)
     plan = make_plan(request, device)
     summary = Summary.of(request, plan)
+    summary.results = shown_results
     if dry_run:
         return summary
     summary.put_aside = [str(path) for path in plan.put_aside()]

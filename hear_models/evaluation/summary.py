@@ -131,7 +131,7 @@ def _line(row: Row, seeds: int) -> str:
     score = "failed" if not row.scores else "-" if row.mean is None else f"{row.mean:.4f}"
     mark = "" if row.origin == "official" else f"  {row.origin}"
     missing = "" if len(row.scores) in (0, seeds) else f"  {len(row.scores)} of {seeds} seeds"
-    return f"  {row.task:<34} {row.metric:<20} {score:>7}{mark}{missing}"
+    return f"  {row.task:<33} {row.metric:<22} {score:>6}{mark}{missing}"
 
 
 def plan_text(summary: Summary) -> str:
