@@ -24,11 +24,12 @@ from hear_models.evaluation.embedding_cache import EmbeddingCache, key_digest, w
 from hear_models.evaluation.embedding_writing import PROFILE, SplitWriter, copy_task_files, names_of
 from hear_models.evaluation.folder import packing_order
 from hear_models.evaluation.loaded import Loaded, weights_of
+from hear_models.evaluation.model_threads import MOST_THREADS, in_threads
 from hear_models.evaluation.subject import Subject
 from hear_models.evaluation.tasks import EVENT, Task, TaskError
 
-BATCH_SECONDS = {"cpu": 64.0, "cuda": 600.0}  # audio handed to the model at once; the model bounds its own memory
-AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches
+BATCH_SECONDS = {"cpu": 16.0, "cuda": 600.0}  # audio handed to the model at once; the model bounds its own memory
+AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches of each model thread
 BATCHES = ("clips", "kit")
 
 
@@ -46,6 +47,9 @@ class Extraction:
     cpu_s: float  # of this process
     decode_wait_s: float  # in which the model waited for decoded audio
     reused: bool
+
+
+_Group = tuple[list[str], list[np.ndarray], list[np.ndarray]]  # files, embeddings, times in ms or nothing
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def extract(
         device: torch device; None takes cuda if there is one. Not together with a loaded model.
         batches: "clips" or "kit"; None chooses as said above.
         workers: decoding threads; default: as many as CPU cores, at most 4.
-        batch_seconds: audio handed to the model at once with batches="clips"; default 64 on a CPU, 600 on a GPU.
+        batch_seconds: audio handed to the model at once with batches="clips"; default 16 on a CPU, 600 on a GPU.
         progress: called with the clips done and the clips in all.
 
     Raises:
@@ -225,25 +229,34 @@ class _Run:
             default = BATCH_SECONDS.get(loaded.device.type, BATCH_SECONDS["cuda"])
             batch_seconds = default if loaded.subject.is_ours else 84 * 16000 / rate
         self.batch_seconds = batch_seconds
+        # a foreign module may keep state from call to call, and a GPU is busy with one batch
+        side_by_side = loaded.subject.is_ours and mode == "clips" and loaded.device.type == "cpu"
+        self.model_threads = MOST_THREADS if side_by_side else 1
 
     def embed_split(self, split: str, folder: Path, packed: Sequence[str], shown_as: Path) -> dict[str, Any]:
         """Write one split; returns its width and times."""
         wall, cpu = time.perf_counter(), time.process_time()
         done = 0
-        ahead_s = AHEAD_BATCHES * max(self.batch_seconds, self.kit_batch * (self.task.sample_duration or 0.0))
+        ahead_s = (
+            AHEAD_BATCHES
+            * self.model_threads
+            * max(self.batch_seconds, self.kit_batch * (self.task.sample_duration or 0.0))
+        )
         files = list(self.task.items(split))
         rate = self.loaded.sample_rate
         sources = [Source(self.task.audio(rate, split, file), file) for file in files]
         prefetcher = Prefetcher(sources, rate, workers=self.workers, ahead_s=ahead_s)
         with closing(SplitWriter(self.task, split, folder, packed, shown_as)) as writer, prefetcher:
-            for batch in self._batches_of(self._clips(split, files, prefetcher)):
-                try:
-                    for names, embeddings, times in self._embed(batch):
-                        writer.add(names, embeddings, times)
-                except HearModelsError as error:
-                    raise self._located(error, split, batch) from error
-                done += len(batch)
-                self.report(done)
+            batches = self._batches_of(self._clips(split, files, prefetcher))
+            with closing(in_threads(self._embed, batches, self.model_threads)) as results:
+                for batch, result in results:
+                    try:
+                        for names, embeddings, times in result():
+                            writer.add(names, embeddings, times)
+                    except HearModelsError as error:
+                        raise self._located(error, split, batch) from error
+                    done += len(batch)
+                    self.report(done)
             dim = writer.finish()
         return {
             "dim": dim,
@@ -283,33 +296,33 @@ class _Run:
         if batch:
             yield batch
 
-    def _embed(self, batch: list[_Clip]) -> Iterator[tuple[list[str], list[np.ndarray], list[np.ndarray]]]:
-        """(files, embeddings, times in ms or nothing), each group computed together."""
+    def _embed(self, batch: list[_Clip]) -> list[_Group]:
+        """The embeddings of a batch; clips of a foreign module in groups of equal length."""
         audio = [torch.from_numpy(clip.samples).to(self.loaded.device) for clip in batch]
         names = [clip.file for clip in batch]
         is_event = self.task.embedding_type == EVENT
         if self.loaded.subject.is_ours:
             found = self.loaded.model.embed_clips(audio, "timestamps" if is_event else "scene")
             if is_event:
-                yield names, [_array(e) for e, _ in found], [_array(t) for _, t in found]
-            else:
-                yield names, list(_array(torch.stack(found))), []
-            return
+                return [(names, [_array(e) for e, _ in found], [_array(t) for _, t in found])]
+            return [(names, list(_array(torch.stack(found))), [])]
         lengths = {len(clip) for clip in audio}
         if self.mode == "kit" and len(lengths) > 1:
             raise TaskError(
                 f"clips have {min(lengths)} to {max(lengths)} samples, but the task's sample_duration promises one "
                 "length, by which the kit makes its batches. Repair the task, or set sample_duration to null."
             )
+        groups: list[_Group] = []
         for length in dict.fromkeys(map(len, audio)):
             group = [k for k, clip in enumerate(audio) if len(clip) == length]
             stacked = torch.stack([audio[k] for k in group])
             files = [names[k] for k in group]
             if is_event:
                 embeddings, times = self.loaded.timestamps(stacked)
-                yield files, list(_array(embeddings)), list(_array(times))
+                groups.append((files, list(_array(embeddings)), list(_array(times))))
             else:
-                yield files, list(_array(self.loaded.scene(stacked))), []
+                groups.append((files, list(_array(self.loaded.scene(stacked))), []))
+        return groups
 
     def _located(self, error: HearModelsError, split: str, batch: list[_Clip]) -> HearModelsError:
         """The same error with the clips at which it happened, unless it names one."""

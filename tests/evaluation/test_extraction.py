@@ -91,7 +91,7 @@ def content(folder: Path) -> dict[str, Any]:
             rows = json.loads(data)
             found[name] = [sorted(row) if isinstance(row, list) else row for row in rows]
         elif name.endswith(".filename-timestamps.json"):
-            found[name] = [["/".join(file.replace("\\", "/").split("/")[-4:]), t] for file, t in json.loads(data)]
+            found[name] = [["/".join(file.replace("\\", "/").split("/")[-3:]), t] for file, t in json.loads(data)]
         else:
             found[name] = data
     return found
