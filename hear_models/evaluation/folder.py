@@ -50,9 +50,12 @@ class EmbeddingFolder:
     def events(self, split: str) -> dict[str, list[dict[str, Any]]]:
         """Reference events of an event task: file → `{"label", "start", "end"}` in milliseconds, from SPLIT.json."""
         found = _read_json(self.path / f"{split}.json")
-        if not isinstance(found, dict) or not all(isinstance(events, list) for events in found.values()):
-            raise EmbeddingFolderError(f"{self.path / split}.json must map file names to lists of events.")
-        return found
+        try:
+            return {str(file): [_event(event) for event in events] for file, events in found.items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise EmbeddingFolderError(
+                f"{self.path / split}.json must map file names to lists of events with label, start and end (ms)."
+            ) from error
 
 
 def packing_order(splits: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -102,16 +105,20 @@ def read_split(folder: EmbeddingFolder, name: str) -> Split:
     """The rows of one split, with labels rebuilt from SPLIT.json and the packing order (never from a pickle)."""
     if name not in folder.splits:
         raise EmbeddingFolderError(f"{folder.path} has no split {name!r}. It has: {', '.join(folder.splits)}.")
-    items = {split: _read_json(folder.path / f"{split}.json") for split in folder.splits}
-    for split, content in items.items():
-        if not isinstance(content, dict):
-            raise EmbeddingFolderError(f"{folder.path / split}.json must map file names to labels.")
     embeddings = _read_embeddings(folder.path, name)
     if folder.metadata.get("embedding_type") == "event":
         files, timestamps = _read_rows_of_events(folder.path, name)
-        labels = active_labels(items[name], files, timestamps)
         _check_rows(folder.path, name, len(embeddings), len(files), "timestamps")
-        return Split(embeddings, labels, files, timestamps)
+        events = folder.events(name)
+        unknown = sorted(set(files) - set(events))
+        if unknown:
+            raise EmbeddingFolderError(
+                f"{folder.path / name}.filename-timestamps.json has {unknown[0]}, which {name}.json does not list. "
+                "Embed the task again."
+            )
+        return Split(embeddings, active_labels(events, files, timestamps), files, timestamps)
+    # all splits are read, since one generator packs them one after another
+    items = {split: _read_labels(folder.path / f"{split}.json") for split in folder.splits}
     files = packing_order({split: list(content) for split, content in items.items()})[name]
     _check_rows(folder.path, name, len(embeddings), len(files), "files")
     return Split(embeddings, [list(items[name][file]) for file in files], files)
@@ -121,11 +128,30 @@ def active_labels(
     events: Mapping[str, Sequence[Mapping[str, Any]]], files: Sequence[str], timestamps_ms: np.ndarray
 ) -> list[list[Any]]:
     """Labels active at each row: those of events with start <= t < end + 0.0001 ms (the kit's interval tree)."""
-    rows: list[list[Any]] = []
-    for file, time in zip(files, timestamps_ms.tolist(), strict=True):
-        active = [event["label"] for event in events[file] if event["start"] <= time < event["end"] + 0.0001]
-        rows.append(sorted(set(active), key=str))
-    return rows
+    rows: list[list[Any]] = [[] for _ in files]
+    of_file: dict[str, list[int]] = {}
+    for row, file in enumerate(files):
+        of_file.setdefault(file, []).append(row)
+    for file, numbers in of_file.items():
+        times = timestamps_ms[numbers]
+        for event in events[file]:
+            active = np.flatnonzero((event["start"] <= times) & (times < event["end"] + 0.0001))
+            for position in active.tolist():
+                if event["label"] not in rows[numbers[position]]:
+                    rows[numbers[position]].append(event["label"])
+    return [sorted(labels, key=str) for labels in rows]
+
+
+def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {"label": event["label"], "start": float(event["start"]), "end": float(event["end"])}
+
+
+def _read_labels(path: Path) -> dict[str, list[Any]]:
+    """SPLIT.json of a scene task: file → list of labels."""
+    found = _read_json(path)
+    if not isinstance(found, dict) or not all(isinstance(labels, list) for labels in found.values()):
+        raise EmbeddingFolderError(f"{path} must map file names to lists of labels.")
+    return found
 
 
 def _read_embeddings(folder: Path, name: str) -> np.ndarray:
