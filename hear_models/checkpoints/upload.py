@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
+import os
 import re
+import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,7 +116,7 @@ def upload(
         with clear_errors(repository, api.endpoint, "Nothing was created."):
             api.create_repo(repository, private=private, exist_ok=False)
     done = "Nothing was changed." if remote.exists else "The repository was made and is empty; publish again."
-    with clear_errors(repository, api.endpoint, done):
+    with clear_errors(repository, api.endpoint, done), _quiet_unless_seen():
         if branch is not None and not remote.branch_exists:
             api.create_branch(repository, branch=branch, exist_ok=True)
         commit = api.create_commit(
@@ -194,6 +198,29 @@ def _announced(api: HfApi, repository: str, commit: str | None) -> str | None:
 
 def _git_sha1(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet_unless_seen() -> Iterator[None]:
+    """Without a terminal no progress bar, and of the library's remarks the errors only (more by HF_HUB_VERBOSITY)."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if sys.stderr.isatty() or os.environ.get("HF_HUB_VERBOSITY"):
+        yield
+        return
+    logger, bars = logging.getLogger("huggingface_hub"), not are_progress_bars_disabled()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # disable_progress_bars, if the environment asked for bars
+            if bars:
+                disable_progress_bars()
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            enable_progress_bars()
 
 
 @contextlib.contextmanager

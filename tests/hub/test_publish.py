@@ -396,7 +396,7 @@ def run_command(hub, home: Path, *arguments: str) -> subprocess.CompletedProcess
 
 def test_command_line_tells_commit_and_how_to_load(lab, tmp_path):
     run = run_command(lab, tmp_path, "mwmae-nano", REPOSITORY, "--message", "the first")
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 0 and run.stderr == "", "a log gets the result and nothing else"
     commit = lab.store.repositories[REPOSITORY].branches["main"]
     assert f"commit {commit}" in run.stdout and f"hear_models.load_model('hf://{REPOSITORY}')" in run.stdout
     assert lab.store.repositories[REPOSITORY].find("main").title == "the first"
