@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 
 from hear_models.corpus.discover import Failure, Source, find_sources
+from hear_models.corpus.encoders import Encoders
 from hear_models.corpus.lock import only_writer
 from hear_models.corpus.npz import NpzOutput
 from hear_models.corpus.options import check_options
@@ -25,6 +28,7 @@ from hear_models.corpus.writing import Output, WriteBehind
 from hear_models.errors import HearModelsError
 from hear_models.pipeline.decoding import shown
 from hear_models.pipeline.model import HearModel
+from hear_models.pipeline.plan import Purpose
 
 BATCH_SECONDS = {"cpu": 60.0, "cuda": 600.0}  # audio handed to the model at once
 AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches
@@ -182,6 +186,8 @@ class _Run:
         self.writes = WriteBehind(out, self._written)
         self.batch: list[tuple[_File, Window]] = []
         self.batch_samples = 0
+        self.idle_s = 0.0  # how long the model has waited for decoded audio
+        self.embedding: deque[tuple[list[tuple[_File, Window]], Future[list[Any]]]] = deque()
 
     def go(self, todo: list[tuple[Source, SourceInfo]], workers: int, batch_seconds: float | None) -> None:
         """Embed all of `todo`."""
@@ -199,8 +205,11 @@ class _Run:
             ahead_s=AHEAD_BATCHES * seconds,
         )
         files: dict[int, _File] = {}  # the one that is being read
-        with closing(self.writes), prefetcher:
+        clips = len(todo) if self.settings.window_s is None else os.cpu_count() or 1
+        with closing(Encoders(self.model, self.device, clips)) as self.encoders, closing(self.writes), prefetcher:
+            waited_s, idle = 0.0, 1.0
             for index, item in prefetcher:
+                self.idle_s += (prefetcher.wait_s - waited_s) * (idle + self.encoders.idle_share) / 2
                 if index not in files:
                     files = {index: _File(*todo[index], Rows(self.out.folder, self.settings.dtype))}
                 file = files[index]
@@ -213,24 +222,34 @@ class _Run:
                     self.batch_samples += len(item.samples)
                     if self.batch_samples >= limit:
                         self._embed_batch()
-                self._measure(began, prefetcher)
+                self._measure(began)
+                waited_s, idle = prefetcher.wait_s, self.encoders.idle_share
             self._embed_batch()
+            while self.embedding:
+                self._take_first()
             self.writes.finish()
-        self._measure(began, prefetcher)
+        self._measure(began)
 
-    def _measure(self, began: float, prefetcher: Prefetcher) -> None:
+    def _measure(self, began: float) -> None:
         summary = self.summary
         summary.seconds = time.perf_counter() - began
-        summary.decode_wait_share = round(prefetcher.wait_s / max(summary.seconds, 1e-9), 4)
+        summary.decode_wait_share = round(self.idle_s / max(summary.seconds, 1e-9), 4)
         summary.audio_s_per_s = round(summary.audio_s / max(summary.seconds, 1e-9), 1)
 
     def _embed_batch(self) -> None:
+        """Hand the batch to the model, and store what it has finished, in order."""
         batch, self.batch, self.batch_samples = self.batch, [], 0
         batch = [(file, window) for file, window in batch if file.error is None or self._drop(file)]
-        if not batch:
-            return
+        if batch:
+            self.embedding.append((batch, self.encoders.submit(*self._inputs(batch))))
+        while self.embedding and (len(self.embedding) > self.encoders.workers or self.embedding[0][1].done()):
+            self._take_first()
+
+    def _take_first(self) -> None:
+        """Store the oldest batch; if it failed, embed its windows one by one."""
+        batch, future = self.embedding.popleft()
         try:
-            results = self._embed([window for _, window in batch])
+            results = self._outputs(batch, future.result())
         except (HearModelsError, RuntimeError) as error:
             if len(batch) == 1:
                 file = batch[0][0]
@@ -238,21 +257,25 @@ class _Run:
                 self._drop(file)
                 return
             for one in batch:  # finds which of them it was, and makes do with less memory if that was short
-                self.batch = [one]
-                self._embed_batch()
+                if one[0].error is not None:
+                    self._drop(one[0])
+                    continue
+                self.embedding.appendleft(([one], self.encoders.submit(*self._inputs([one]))))
+                self._take_first()
         else:
             self._store(batch, results)
             self.progress(self.summary)
 
-    def _embed(self, windows: list[Window]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Windows → rows [n, dim] and times in ms from the start of the recording, of each window."""
-        clips = [torch.from_numpy(window.samples).to(self.device) for window in windows]
-        scene = self.settings.kind == "scene"
-        results = self.model.embed_clips(clips, "scene" if scene else "timestamps")
+    def _inputs(self, batch: list[tuple[_File, Window]]) -> tuple[list[torch.Tensor], Purpose]:
+        clips = [torch.from_numpy(window.samples).to(self.device) for _, window in batch]
+        return clips, "scene" if self.settings.kind == "scene" else "timestamps"
+
+    def _outputs(self, batch: list[tuple[_File, Window]], results: list[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What the model gave → rows [n, dim] and times in ms from the start of the recording, of each window."""
         found = []
-        for window, result in zip(windows, results, strict=True):
+        for (_, window), result in zip(batch, results, strict=True):
             start_ms = window.start_sample * 1000.0 / self.settings.sample_rate
-            if scene:
+            if self.settings.kind == "scene":
                 found.append((result.cpu().numpy()[None], np.array([start_ms])))
             else:
                 found.append((result[0].cpu().numpy(), result[1].cpu().numpy().astype(np.float64) + start_ms))
