@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -68,6 +69,8 @@ def command(
     if not results:
         raise UsageError("Name at least one folder of results. `hear-models evaluate` writes them.")
     form = form or _format_of(output)
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"The folder {output.parent} does not exist. Make it, or write elsewhere.")
     from hear_models.evaluation.leaderboard import Options, build
     from hear_models.evaluation.results import gather
 
@@ -80,10 +83,14 @@ def command(
         keys=_parse_keys(keys),
         resamples=resamples,
     )
-    found = gather(results, imported_protocol)
-    with _Progress() as progress:
-        board = build(found, options, progress.say)
-    _write(_render(board, form), output)
+    try:
+        found = gather(results, imported_protocol)
+        with _Progress() as progress:
+            board = build(found, options, progress.say)
+        _write(_render(board, form), output)
+    except KeyboardInterrupt:
+        click.echo("interrupted; nothing was written", err=True)
+        sys.exit(130)
 
 
 def _format_of(output: Path | None) -> str:
@@ -146,8 +153,6 @@ class _Progress:
     """One line that overwrites itself on stderr, where a person looks; nothing elsewhere."""
 
     def __enter__(self) -> _Progress:
-        import sys
-
         self._live = sys.stderr.isatty()
         return self
 

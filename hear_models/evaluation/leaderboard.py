@@ -165,9 +165,10 @@ def _choose(results: list[Result], options: Options) -> tuple[list[Result], list
     if empty:
         notes.append(f"Left out, because the score is not defined: {'; '.join(empty)}.")
     if not kept:
-        there = sorted({f"{r.record.model.name} on {r.record.task.name} ({r.record.protocol})" for r in results})
+        records = [result.record for result in results]
         raise UsageError(
-            f"No result is left to show. There are: {'; '.join(there[:8])}{' …' if len(there) > 8 else ''}."
+            f"No result is left to show. There are the models {_list(r.model.name for r in records)}; "
+            f"the tasks {_list(r.task.name for r in records)}; the protocols {_list(r.protocol for r in records)}."
         )
     untrained = sorted({r.record.model.name for r in kept if not r.record.model.trained})
     if untrained and not options.allow_untrained:
@@ -179,6 +180,11 @@ def _choose(results: list[Result], options: Options) -> tuple[list[Result], list
     if unknown:
         raise UsageError(f"--published names {unknown[0]!r}, but no result is of that model.")
     return kept, notes
+
+
+def _list(names: Iterable[str], most: int = 12) -> str:
+    different = sorted(set(names))
+    return ", ".join(different[:most]) + (", …" if len(different) > most else "")
 
 
 def _wanted(record: Record, options: Options) -> bool:

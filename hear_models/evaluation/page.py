@@ -89,7 +89,7 @@ def _contents(board: Board) -> str:
 # ------------------------------------------------------------------------------------------------------- one table
 def _section(table: Table, index: int) -> str:
     shows = _shows_published(table)
-    notes = [*caveats(table), *([verdict_rule()] if shows else [])]
+    notes = [*caveats(table, WORDS), *([verdict_rule()] if shows else [])]
     public = public_lines(table) if shows else []
     return f"""<section class="board" aria-labelledby="board-{index}">
 <h2 id="board-{index}">{escape(table.title)}</h2>

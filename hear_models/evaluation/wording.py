@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hear_models.evaluation.bootstrap import ALPHA, RESAMPLES
 from hear_models.evaluation.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL
 from hear_models.evaluation.leaderboard import BEST, ORIGINS, TIED, Cell, Table, TaskColumn
@@ -65,15 +67,15 @@ def introduction(table: Table) -> str:
     )
 
 
-def caveats(table: Table) -> list[str]:
-    """Everything that a reader must know before comparing, a sentence or two each."""
+def caveats(table: Table, marks: Mapping[str, str] = MARKS) -> list[str]:
+    """Everything that a reader must know before comparing, a sentence or two each; `marks` are those of the output."""
     lines = [*_origin(table), *_judges(table)]
     lines.append(
         "±: 95 % half width (Student, n-1) over probe seeds only: the luck of training the probe. It covers neither "
         "pretraining nor the choice of clips. No width: one seed."
     )
     if not table.quick_look:
-        lines += [*_aggregate(table), *_ties(table)]
+        lines += [*_aggregate(table), *_ties(table, marks)]
     lines += table.notes
     lines += [f"{row.label}: {remark}." for row in table.models for remark in row.remarks]
     if lower := [column.short for column in table.tasks if column.lower_is_better]:
@@ -118,21 +120,21 @@ def _aggregate(table: Table) -> list[str]:
     ]
 
 
-def _ties(table: Table) -> list[str]:
+def _ties(table: Table, marks: Mapping[str, str]) -> list[str]:
     lines = []
     if any(column.ties is None for column in table.tasks):
         resamples = f"{RESAMPLES:,} resamples" if table.resamples is None else f"{table.resamples:,} resamples"
         lines.append(
-            "* best of the column; = not significantly different from it (paired bootstrap over test clips, "
-            f"{resamples}, Holm-corrected over the models of the column, {100 * ALPHA:.0f} %). It compares these "
-            "embeddings on these clips, not the methods."
+            f"{marks[BEST]}: best mean of the column; {marks[TIED]}: not significantly different from it (paired "
+            f"bootstrap over test clips, {resamples}, Holm-corrected over the models of the column, {100 * ALPHA:.0f} %). "
+            "It compares these embeddings on these clips, not the methods."
         )
     reasons: dict[str, list[str]] = {}
     for column in table.tasks:
         if column.ties:
             reasons.setdefault(column.ties, []).append(column.short)
     lines += [
-        f"* best of the column; not tested against the others on {', '.join(shorts)}: {reason}."
+        f"{marks[BEST]}: best mean of the column; not tested against the others on {', '.join(shorts)}: {reason}."
         for reason, shorts in reasons.items()
     ]
     return lines
