@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import re
 import sys
@@ -248,18 +247,17 @@ def _timeout() -> float:
 @contextlib.contextmanager
 def _quiet_unless_seen() -> Iterator[None]:
     """In a log nobody needs the library's advice on retries and tokens; who wants it sets HF_HUB_VERBOSITY."""
-    logger = logging.getLogger("huggingface_hub")
     if sys.stderr.isatty() or os.environ.get("HF_HUB_VERBOSITY"):
         yield
         return
-    import huggingface_hub  # noqa: F401  (sets its own level when imported)
+    from huggingface_hub.utils import logging
 
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logging.set_verbosity(before)
 
 
 def _remove_orphans(path: Path, file: str) -> None:

@@ -59,6 +59,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     forget_the_client()
 
 
+# a shell's background job ignores Ctrl-C, and so do its children unless they ask for it
+MAIN = """import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from hear_models.cli.main import main
+main()"""
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a process of `hear-models` ended."""
@@ -91,7 +98,7 @@ def start(endpoint: str, home: Path, *arguments: str, terminal: bool = False, **
         master, stderr = pty.openpty()
         fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "hear_models.cli.main", *arguments],
+        [sys.executable, "-c", MAIN, *arguments],
         env=environment(endpoint, home, **more),
         stdout=subprocess.PIPE,
         stderr=stderr,
