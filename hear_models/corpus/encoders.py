@@ -40,7 +40,7 @@ class Encoders:
             torch.set_num_threads(threads)
 
     def submit(self, clips: Sequence[Tensor], purpose: Purpose) -> Future[list[Any]]:
-        """The embeddings of a batch, as `embed_clips` returns or raises them; with one worker they are there already."""
+        """The embeddings of a batch as `embed_clips` returns or raises them; with one worker they are there already."""
         if self._pool is not None:
             future = self._pool.submit(self.model.embed_clips, clips, purpose)
             self._calls = [call for call in self._calls if not call.done()] + [future]
