@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from hear_models.evaluation.outcome import Outcome
 
 PROBE_PREFIX = "probe-"
+REMAINS_S = 60.0  # a file in writing is younger
 ENTRANCE = {  # judge → the module whose code decides the numbers
     "builtin": "hear_models.evaluation.builtin",
     "heareval": "hear_models.evaluation.heareval",
@@ -167,9 +168,18 @@ def run_job(job: Job) -> Result:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HearModelsError(f"{path.parent} cannot be made: {error.strerror}. Choose other --results.") from error
+    remove_remains(path)
     write_predictions(path.with_suffix(".npz"), outcome.predictions, outcome.events)
     write_record(path, record_of(job, outcome))
     return Result(outcome.score, outcome.wall_s)
+
+
+def remove_remains(path: Path) -> None:
+    """Delete what a run that was killed while it wrote left of this record: hidden `.part` files, not just made."""
+    for remains in path.parent.glob(f".{path.stem}.*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - remains.stat().st_mtime > REMAINS_S:
+                remains.unlink()
 
 
 def judge(folder: EmbeddingFolder, job: Job) -> Outcome:

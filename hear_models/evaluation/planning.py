@@ -41,7 +41,7 @@ class Pair:
     @property
     def name(self) -> str:
         """For people: model and task."""
-        return f"{self.subject.name}  {self.short}"
+        return f"{self.model.name}  {self.short}"
 
     @property
     def todo(self) -> list[int]:
@@ -157,7 +157,7 @@ def model_of(subject: Subject) -> Model:
     """The record's words for a subject."""
     file = subject.checkpoint.name if subject.checkpoint else None
     return Model(
-        name=subject.name,
+        name=name_of(subject.name),
         slug=subject.slug,
         module=subject.module,
         trained=subject.trained,
@@ -166,6 +166,14 @@ def model_of(subject: Subject) -> Model:
         checkpoint_sha256=subject.checkpoint_sha256,
         checkpoint=Weights(file, subject.revision),
     )
+
+
+def name_of(given: str) -> str:
+    """A model's name for tables: of files their names without folders ("runs/a.safetensors" → "a")."""
+    if given.startswith("hf://"):
+        return given
+    parts = [Path(part).name for part in given.split(":")]
+    return ":".join(part.removesuffix(".py").removesuffix(".safetensors") for part in parts if part) or given
 
 
 def task_of(task: Task, data_sha256: str | None) -> TaskFacts:

@@ -66,7 +66,7 @@ class Summary:
         """Before anything was done."""
         rows = []
         for pair in plan.pairs:
-            row = Row(pair.subject.name, pair.subject.slug, pair.task.name, pair.task.origin, pair.facts.primary)
+            row = Row(pair.model.name, pair.model.slug, pair.task.name, pair.task.origin, pair.facts.primary)
             row.scores = {seed: record.score for seed, record in sorted(pair.done.items())}
             row.dim = next((r.embeddings.dim for r in pair.done.values() if r.embeddings), None)
             row.to_do = pair.todo
