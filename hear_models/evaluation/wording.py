@@ -126,8 +126,8 @@ def _ties(table: Table, marks: Mapping[str, str]) -> list[str]:
         resamples = f"{RESAMPLES:,} resamples" if table.resamples is None else f"{table.resamples:,} resamples"
         lines.append(
             f"{marks[BEST]}: best mean of the column; {marks[TIED]}: not significantly different from it (paired "
-            f"bootstrap over test clips, {resamples}, Holm-corrected over the models of the column, {100 * ALPHA:.0f} %). "
-            "It compares these embeddings on these clips, not the methods."
+            f"bootstrap over test clips, {resamples}, Holm-corrected over the models of the column, "
+            f"{100 * ALPHA:.0f} %). It compares these embeddings on these clips, not the methods."
         )
     reasons: dict[str, list[str]] = {}
     for column in table.tasks:
