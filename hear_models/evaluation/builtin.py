@@ -154,9 +154,9 @@ class _Search:
         return _Tested(scores, predictions, events)
 
     def _events(self, rows: Rows, outputs: np.ndarray, best: Trained) -> dict[str, list[dict[str, Any]]]:
-        assert rows.timestamps_ms is not None, "event metrics belong to event tasks"
-        way = best.postprocessing or self.goal.postprocessing[0]
-        return make_events(outputs, frames_by_file(rows.files, rows.timestamps_ms), self.folder.labels, [way])[0]
+        assert rows.timestamps_ms is not None and best.postprocessing is not None, "event metrics: event tasks only"
+        frames = frames_by_file(rows.files, rows.timestamps_ms)
+        return make_events(outputs, frames, self.folder.labels, [best.postprocessing])[0]
 
     def _reference(self, split: str) -> Events:
         return self.folder.events(split) if self.goal.postprocessing else {}

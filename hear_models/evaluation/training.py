@@ -16,7 +16,7 @@ import torch
 from hear_models.errors import HearModelsError
 from hear_models.evaluation.event_metrics import EVENT_METRICS, Events, score_events
 from hear_models.evaluation.events import FileFrames, frames_by_file, make_events, postprocessing_grid
-from hear_models.evaluation.metrics import LOWER_IS_BETTER, score_clips
+from hear_models.evaluation.metrics import LOWER_IS_BETTER, SCENE_METRICS, score_clips
 from hear_models.evaluation.network import LossGradient, Probe, activation, loss
 from hear_models.evaluation.rows import Rows, batches
 
@@ -48,15 +48,20 @@ class Goal:
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], labels: tuple[str, ...]) -> Goal:
-        """The task's goal; HearModelsError if its metadata name no metric or an unknown kind of prediction."""
+        """The task's goal; HearModelsError if its metadata name metrics of another kind of task, or none."""
         metrics, kind = metadata.get("evaluation"), metadata.get("prediction_type")
+        event = metadata.get("embedding_type") == "event"
+        known = EVENT_METRICS if event else tuple(SCENE_METRICS)
         if not metrics:
             raise HearModelsError("The task's metadata name no metric. Fill in `evaluation`.")
+        for metric in metrics:
+            if metric not in known:
+                raise HearModelsError(
+                    f"{metric!r} is no metric of {'an event' if event else 'a scene'} task. Known: {', '.join(known)}."
+                )
         if kind not in ("multiclass", "multilabel"):
             raise HearModelsError(f"prediction_type must be multiclass or multilabel, not {kind!r}.")
-        ways: list[dict[str, float]] = []
-        if metadata.get("embedding_type") == "event":
-            ways = postprocessing_grid(metadata)
+        ways = postprocessing_grid(metadata) if event else []
         scored = metadata.get("use_scoring_for_early_stopping", True)
         if not scored and len(ways) > 1:
             raise HearModelsError(
@@ -153,7 +158,8 @@ def validate(probe: Probe, valid: Rows, frames: list[FileFrames], reference: Eve
     """Score a network on a whole split by the goal's metric; of several postprocessings the best one counts."""
     logits = split_logits(probe, valid)
     if goal.metric is None:
-        return Judgement(_float32(loss(logits, valid.targets, goal.multilabel)), None)
+        only = goal.postprocessing[0] if goal.postprocessing else None
+        return Judgement(_float32(loss(logits, valid.targets, goal.multilabel)), only)
     prediction = activation(logits, goal.multilabel).cpu().numpy()
     if goal.metric not in EVENT_METRICS:
         return Judgement(score_clips(goal.metric, prediction, valid.targets.cpu().numpy()), None)

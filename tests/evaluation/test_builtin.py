@@ -184,7 +184,7 @@ def test_events_of_a_task_that_stops_by_its_loss_are_a_plain_loops(tmp_path):
     protocol = replace(PROTOCOLS["hear"], grid_points=2)
     outcome = judge(read_embedding_folder(folder), protocol, 7)
     assert_the_same(outcome, plain(folder, protocol, 7))
-    assert outcome.postprocessing == {}, "the one way there is was not a choice"
+    assert outcome.postprocessing == {"median_filter_ms": 150, "min_duration": 50}
     assert outcome.scores["event_onset_200ms_fms"] is not None
 
 

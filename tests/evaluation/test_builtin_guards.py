@@ -135,7 +135,8 @@ def test_labels_that_make_no_sense_are_refused_with_the_clip(tmp_path):
     [
         ({"split_mode": "leave-one-out"}, "leave-one-out"),
         ({"evaluation": []}, "no metric"),
-        ({"evaluation": ["loudness"]}, "'loudness'"),
+        ({"evaluation": ["top1_acc", "loudness"]}, "'loudness' is no metric of a scene task"),
+        ({"evaluation": ["segment_1s_er"]}, "'segment_1s_er' is no metric of a scene task"),
         ({"prediction_type": "regression"}, "'regression'"),
         ({"split_mode": "new_split_kfold"}, "three or more|no split|cannot be read"),
         ({"evaluation_params": {"task_specific_param_grid": {"max_epochs": [2]}}}, "No epoch was validated"),
