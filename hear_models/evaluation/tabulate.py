@@ -48,7 +48,7 @@ def _blocks(table: Table, width: int) -> list[str]:
     columns.insert(0, ("seeds", [seeds(table, row.label) for row in table.models]))
     if table.aggregate:
         columns.insert(0, ("s(m)", [_s(table, row) for row in table.models]))
-    names = [_fit(row.label, max(20, width // 3)) for row in table.models]
+    names, full = _fitting([row.label for row in table.models], max(20, width // 3))
     room = width - max(map(len, names)) - 2
     blocks: list[list[tuple[str, list[str]]]] = [[]]
     for column in columns:
@@ -56,7 +56,8 @@ def _blocks(table: Table, width: int) -> list[str]:
         if blocks[-1] and used + _width(column) > room:
             blocks.append([])
         blocks[-1].append(column)
-    return [_grid([("model", names), *block]) for block in blocks]
+    grids = [_grid([("model", names), *block]) for block in blocks]
+    return [*grids, "\n".join(line for text in full for line in _wrap(text, width, "    "))]
 
 
 def _aligned(scores: list[str]) -> list[str]:
@@ -145,8 +146,17 @@ def _wrap(text: str, width: int, indent: str = "") -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _fit(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _fitting(labels: list[str], width: int) -> tuple[list[str], list[str]]:
+    """Labels of at most `width` characters, long ones cut and numbered; and the lines that say the numbers' names."""
+    names: list[str] = []
+    full: list[str] = []
+    for label in labels:
+        if len(label) > width:
+            number = f"…[{len(full) + 1}]"
+            full.append(f"[{len(full) + 1}] {label}")
+            label = label[: width - len(number)] + number
+        names.append(label)
+    return names, full
 
 
 # ----------------------------------------------------------------------------------------------------------- Markdown

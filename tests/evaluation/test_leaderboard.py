@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -314,8 +315,11 @@ def test_no_line_of_the_terminal_output_is_longer_than_80_columns(tmp_path):
 
     ten = tuple(name for name, task in known_tasks().items() if task.paper_name)
     several(tmp_path, tasks=ten, seeds=2)
-    write(tmp_path, "a_module_with_a_rather_long_name_of_its_own.of_somebody", ESC50, family=None)
+    for end in ("one", "two"):
+        write(tmp_path, f"a_module_with_a_rather_long_name_of_its_own.{end}", ESC50, family=None)
     text = terminal(board(tmp_path))
+    assert {"…[1]", "…[2]"} <= set(re.findall(r"…\[\d\]", text))  # cut names stay apart
+    assert re.search(r"^\[\d\] a_module_with_a_rather_long_name_of_its_own.two$", text, re.MULTILINE)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("mwmae-nano") >= 3  # several blocks of tasks
 
