@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hear_models.evaluation.code import code_sha256
-from hear_models.evaluation.heareval_environment import cache_folder
+from hear_models.evaluation.heareval_environment import REQUIREMENTS, SOURCES, cache_folder
 
 COMMITTED = Path(__file__).parent / "agreement.json"
-BUILTIN, HEAREVAL = "hear_models.evaluation.builtin", "hear_models.evaluation.heareval"
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,16 @@ class Proof:
     date: str
 
 
+def builtin_sha256() -> str:
+    """The code of our own judge."""
+    return code_sha256("hear_models.evaluation.builtin")
+
+
+def heareval_sha256() -> str:
+    """What runs the released kit: our code, the launcher with its shims, and the recipe of the environment."""
+    return code_sha256("hear_models.evaluation.heareval", files=[REQUIREMENTS, SOURCES])
+
+
 def own_file() -> Path:
     """Where `python -m hear_models.evaluation.equality` writes what it measured on this machine."""
     return cache_folder() / "agreement.json"
@@ -60,8 +69,8 @@ def proofs() -> list[Proof]:
 def is_current(proof: Proof) -> bool:
     """Whether neither judge has changed since, and nothing differed then."""
     return (
-        proof.builtin_sha256 == code_sha256(BUILTIN)
-        and proof.heareval_sha256 == code_sha256(HEAREVAL)
+        proof.builtin_sha256 == builtin_sha256()
+        and proof.heareval_sha256 == heareval_sha256()
         and bool(proof.max_difference)
         and all(difference == 0.0 for difference in proof.max_difference.values())
     )

@@ -187,8 +187,10 @@ def run_kit(
         "report": str(report),
     }
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    (work / "tmp").mkdir()
     variables = {
         **os.environ,
+        "TMPDIR": str(work / "tmp"),  # torch leaves a folder there
         **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")},
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         **({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}),

@@ -226,6 +226,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         if end.code:
             raise
     if step == "predictions":
+        versions = imported_versions(pinned)
         predictions_as_numbers(Path(job["folder"]))
     return {
         "shims": shims,
