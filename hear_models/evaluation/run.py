@@ -95,7 +95,7 @@ class _Run:
         if self.request.judge == "heareval":
             from hear_models.evaluation.heareval import ensure_environment
 
-            self.reporter.say("the released kit's environment ...")
+            self.reporter.say("looking for the released kit's environment, or building it (once, minutes)")
             ensure_environment()
         with Workers(run_job, min(self.request.jobs or cores(), state.jobs)) as workers:
             while self.to_embed:

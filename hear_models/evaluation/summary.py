@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hear_models.evaluation.progress import fit
+
 if TYPE_CHECKING:
     from hear_models.evaluation.planning import Plan
     from hear_models.evaluation.settings import Request
@@ -114,10 +116,11 @@ def table(summary: Summary) -> str:
     how = f"{summary.judge}, {seeds_text(summary.seeds)}"
     how = how if summary.protocol == "not-comparable" else f"protocol {summary.protocol}, {how}"
     lines.append(f"{how}; {summary.done} done, {summary.kept} kept, {summary.jobs_failed} failed")
+    lines += ["", f"  {'task':<32} {'metric':<21} {'mean':>6} seeds"]
     for slug in dict.fromkeys(row.slug for row in summary.rows):
         of_model = [row for row in summary.rows if row.slug == slug]
-        lines += ["", of_model[0].model if of_model[0].model == slug else f"{of_model[0].model}  ({slug})"]
-        lines += [_line(row, len(summary.seeds)) for row in of_model]
+        lines += [of_model[0].model if of_model[0].model == slug else f"{of_model[0].model}  ({slug})"]
+        lines += [_line(row) for row in of_model]
     lines.append("")
     if any(row.origin == "synthetic" for row in summary.rows):
         lines.append("Synthetic tasks say nothing about the real ones.")
@@ -127,11 +130,10 @@ def table(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _line(row: Row, seeds: int) -> str:
+def _line(row: Row) -> str:
     score = "failed" if not row.scores else "-" if row.mean is None else f"{row.mean:.4f}"
     mark = "" if row.origin == "official" else f"  {row.origin}"
-    missing = "" if len(row.scores) in (0, seeds) else f"  {len(row.scores)} of {seeds} seeds"
-    return f"  {row.task:<33} {row.metric:<22} {score:>6}{mark}{missing}"
+    return f"  {fit(row.task, '', 32):<32} {fit(row.metric, '', 21):<21} {score:>6} {len(row.scores):>4}{mark}"
 
 
 def plan_text(summary: Summary) -> str:
@@ -139,7 +141,7 @@ def plan_text(summary: Summary) -> str:
     lines = [*summary.marks, f"{summary.jobs} jobs: {summary.kept} are done, {summary.jobs - summary.kept} to do."]
     for row in summary.rows:
         to_do = seeds_text(row.to_do) if row.to_do else "nothing to do"
-        lines.append(f"  {row.slug:<24} {row.task:<33} {to_do}")
+        lines.append(f"  {fit(row.slug, '', 24):<24} {fit(row.task, '', 33):<33} {to_do}")
     return "\n".join(lines)
 
 
