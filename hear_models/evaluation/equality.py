@@ -171,6 +171,7 @@ def prove(cases: Sequence[Case] = CASES, say: Callable[[str], None] = lambda lin
 
     from hear_models.evaluation import builtin, heareval
 
+    codes = agreement.builtin_sha256(), agreement.heareval_sha256()  # of what is imported now
     environment = heareval.ensure_environment(say)
     differences: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="hear-models-equality-") as scratch:
@@ -193,8 +194,8 @@ def prove(cases: Sequence[Case] = CASES, say: Callable[[str], None] = lambda lin
         machine=f"{sys.platform} {platform.machine()}",
         python=platform.python_version(),
         threads=1,
-        builtin_sha256=agreement.builtin_sha256(),
-        heareval_sha256=agreement.heareval_sha256(),
+        builtin_sha256=codes[0],
+        heareval_sha256=codes[1],
         max_difference=differences,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
