@@ -99,7 +99,7 @@ def aggregate_folds(folds: Mapping[str, Mapping[str, float]]) -> dict[str, float
     As there, NaN is left out (the d' of a fold may be NaN), and infinity counts: it makes the mean infinite and the
     deviation NaN.
     """
-    result = {}
+    result: dict[str, float] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
         for key in next(iter(folds.values())):
             values = np.array([fold[key] for fold in folds.values()], dtype=np.float64)

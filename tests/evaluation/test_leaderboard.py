@@ -143,6 +143,13 @@ def test_quick_looks_have_a_table_of_their_own_without_s_and_published_figures(t
     assert main.cells[("mwmae-base", ESC50)].interval.n == 3
 
 
+def test_two_kinds_of_quick_look_do_not_share_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(leaderboard, "judges_agree", lambda version: True)
+    write(tmp_path, judge="probe-linear", protocol="not-comparable")
+    write(tmp_path, judge="probe-knn", protocol="not-comparable")
+    assert [table.judges for table in board(tmp_path).tables] == [("probe-knn",), ("probe-linear",)]
+
+
 def test_random_weights_are_refused_and_marked_when_allowed(tmp_path):
     write(tmp_path)
     write(tmp_path, "mwmae-base", trained=False, sha256=None)
