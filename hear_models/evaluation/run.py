@@ -208,7 +208,7 @@ class _Run:
             self.reporter.scored(job.name, shown(result.score), result.wall_s)
         row.to_do.remove(job.seed)
         if not row.to_do:
-            self.reporter.finished(f"{row.model}  {row.task}", len(row.scores), shown(row.mean))
+            self.reporter.finished(job.name.rpartition("  seed ")[0], len(row.scores), shown(row.mean))
 
     def _draw(self, workers: Workers[Job], now: tuple[Work, float, float] | None = None) -> None:
         """Show where the run stands; `now`: the embedding in work, its seconds so far, and its share that is done."""
