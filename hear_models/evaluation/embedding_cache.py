@@ -91,8 +91,10 @@ class EmbeddingCache:
         _remove(self.partial / split)
 
     def finish_split(self, split: str, notes: Mapping[str, Any]) -> None:
-        """Mark a split whose files are all written."""
-        write_durably(self.partial / f".done.{split}", json.dumps(notes).encode())
+        """Mark a split whose files are all on the disk; a mark that is lost costs the split, so it is not flushed."""
+        mark = self.partial / f".done.{split}"
+        mark.with_suffix(".part").write_text(json.dumps(notes), encoding="utf-8")
+        mark.with_suffix(".part").replace(mark)
 
     def finish(self, splits: Iterable[str], notes: Mapping[str, Any]) -> None:
         """Make the partial folder the finished one. To be called inside `work`."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hear_models.corpus.discover import Source
+from hear_models.corpus.encoders import Encoders
 from hear_models.corpus.prefetch import Prefetcher, Window
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.code_digest import own_code_sha256
@@ -24,12 +27,12 @@ from hear_models.evaluation.embedding_cache import EmbeddingCache, key_digest, w
 from hear_models.evaluation.embedding_writing import PROFILE, SplitWriter, copy_task_files, names_of
 from hear_models.evaluation.folder import packing_order
 from hear_models.evaluation.loaded import Loaded, weights_of
-from hear_models.evaluation.model_threads import MOST_THREADS, in_threads
 from hear_models.evaluation.subject import Subject
 from hear_models.evaluation.tasks import EVENT, Task, TaskError
+from hear_models.validation.module import describe
 
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 600.0}  # audio handed to the model at once; the model bounds its own memory
-AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches of each model thread
+AHEAD_BATCHES = 4.0  # decoded audio that may wait, in batches
 BATCHES = ("clips", "kit")
 
 
@@ -45,7 +48,6 @@ class Extraction:
     device: str
     wall_s: float
     cpu_s: float  # of this process
-    decode_wait_s: float  # in which the model waited for decoded audio
     reused: bool
 
 
@@ -128,7 +130,7 @@ def extract(
             "clips": total,
             "batches": mode,
             "device": str(loaded.device),
-            **{key: round(sum(s[key] for s in splits.values()), 3) for key in ("wall_s", "cpu_s", "decode_wait_s")},
+            **{key: round(sum(s[key] for s in splits.values()), 3) for key in ("wall_s", "cpu_s")},
         }
         write_durably(folder / PROFILE, json.dumps(_profile(loaded.device, notes["wall_s"]), indent=4).encode())
         cache.finish(task.splits, notes)
@@ -205,7 +207,7 @@ def _own_code_sha256() -> str:
 
 
 def _extraction(cache: EmbeddingCache, notes: dict[str, Any], reused: bool) -> Extraction:
-    names = ("dim", "clips", "batches", "device", "wall_s", "cpu_s", "decode_wait_s")
+    names = ("dim", "clips", "batches", "device", "wall_s", "cpu_s")
     return Extraction(cache.folder, cache.sha256, **{name: notes[name] for name in names}, reused=reused)
 
 
@@ -229,41 +231,43 @@ class _Run:
             default = BATCH_SECONDS.get(loaded.device.type, BATCH_SECONDS["cuda"])
             batch_seconds = default if loaded.subject.is_ours else 84 * 16000 / rate
         self.batch_seconds = batch_seconds
-        # a foreign module may keep state from call to call, and a GPU is busy with one batch
-        side_by_side = loaded.subject.is_ours and mode == "clips" and loaded.device.type == "cpu"
-        self.model_threads = MOST_THREADS if side_by_side else 1
 
     def embed_split(self, split: str, folder: Path, packed: Sequence[str], shown_as: Path) -> dict[str, Any]:
         """Write one split; returns its width and times."""
         wall, cpu = time.perf_counter(), time.process_time()
-        done = 0
-        ahead_s = (
-            AHEAD_BATCHES
-            * self.model_threads
-            * max(self.batch_seconds, self.kit_batch * (self.task.sample_duration or 0.0))
-        )
+        ahead_s = AHEAD_BATCHES * max(self.batch_seconds, self.kit_batch * (self.task.sample_duration or 0.0))
         files = list(self.task.items(split))
         rate = self.loaded.sample_rate
         sources = [Source(self.task.audio(rate, split, file), file) for file in files]
-        prefetcher = Prefetcher(sources, rate, workers=self.workers, ahead_s=ahead_s)
-        with closing(SplitWriter(self.task, split, folder, packed, shown_as)) as writer, prefetcher:
-            batches = self._batches_of(self._clips(split, files, prefetcher))
-            with closing(in_threads(self._embed, batches, self.model_threads)) as results:
-                for batch, result in results:
-                    try:
-                        for names, embeddings, times in result():
-                            writer.add(names, embeddings, times)
-                    except HearModelsError as error:
-                        raise self._located(error, split, batch) from error
-                    done += len(batch)
+        with ExitStack() as stack:
+            writer = stack.enter_context(closing(SplitWriter(self.task, split, folder, packed, shown_as)))
+            prefetcher = stack.enter_context(Prefetcher(sources, rate, workers=self.workers, ahead_s=ahead_s))
+            encoders = None
+            if self.loaded.subject.is_ours:
+                one_by_one = self.mode == "kit"  # a model whose batches matter is asked for one at a time
+                found = Encoders(self.loaded.model, self.loaded.device, 1 if one_by_one else len(files))
+                encoders = stack.enter_context(closing(found))
+            waiting: deque[tuple[list[_Clip], Callable[[], list[_Group]]]] = deque()
+            done = 0
+            for batch in chain(self._batches_of(self._clips(split, files, prefetcher)), [None]):
+                if batch is not None:
+                    waiting.append((batch, self._begin(batch, encoders)))
+                while waiting and (batch is None or len(waiting) > (encoders.workers if encoders else 0)):
+                    done += self._take(*waiting.popleft(), writer)
                     self.report(done)
             dim = writer.finish()
-        return {
-            "dim": dim,
-            "wall_s": time.perf_counter() - wall,
-            "cpu_s": time.process_time() - cpu,
-            "decode_wait_s": prefetcher.wait_s,
-        }
+        return {"dim": dim, "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+
+    def _take(self, batch: list[_Clip], result: Callable[[], list[_Group]], writer: SplitWriter) -> int:
+        """Hand the embeddings of a batch to the writer; the number of its clips. An error names them."""
+        try:
+            for names, embeddings, times in result():
+                writer.add(names, embeddings, times)
+        except HearModelsError as error:
+            raise self._located(error, writer.split, batch) from error
+        except (RuntimeError, MemoryError) as error:  # torch says so when a GPU's memory is full
+            raise self._located(HearModelsError(f"{describe(error)}."), writer.split, batch) from error
+        return len(batch)
 
     def _clips(self, split: str, files: list[str], prefetcher: Prefetcher) -> Iterator[_Clip]:
         """Clips in the order of SPLIT.json, each checked to be what the kit would read."""
@@ -296,16 +300,25 @@ class _Run:
         if batch:
             yield batch
 
-    def _embed(self, batch: list[_Clip]) -> list[_Group]:
-        """The embeddings of a batch; clips of a foreign module in groups of equal length."""
+    def _begin(self, batch: list[_Clip], encoders: Encoders | None) -> Callable[[], list[_Group]]:
+        """A call that gives the embeddings of a batch: of one of ours begun already, of a foreign module when asked."""
         audio = [torch.from_numpy(clip.samples).to(self.loaded.device) for clip in batch]
         names = [clip.file for clip in batch]
         is_event = self.task.embedding_type == EVENT
-        if self.loaded.subject.is_ours:
-            found = self.loaded.model.embed_clips(audio, "timestamps" if is_event else "scene")
+        if encoders is None:
+            return partial(self._by_functions, names, audio, is_event)
+        future = encoders.submit(audio, "timestamps" if is_event else "scene")
+
+        def result() -> list[_Group]:
+            found = future.result()
             if is_event:
                 return [(names, [_array(e) for e, _ in found], [_array(t) for _, t in found])]
             return [(names, list(_array(torch.stack(found))), [])]
+
+        return result
+
+    def _by_functions(self, names: list[str], audio: list[Tensor], is_event: bool) -> list[_Group]:
+        """What the two functions of a foreign module give; clips of equal length in one call."""
         lengths = {len(clip) for clip in audio}
         if self.mode == "kit" and len(lengths) > 1:
             raise TaskError(
