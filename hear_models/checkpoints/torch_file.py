@@ -1,0 +1,230 @@
+"""Files of torch.save (.pth, .pt, .ckpt) read as data: their tensors, and what stands beside them; nothing is executed.
+
+file = read_torch_file("80x208p16x16_0422/checkpoint-100.pth")
+state = find_state_dict(file.content)         # {"cls_token": <float32 tensor [1, 1, 768], not read>, ...}
+state["cls_token"].array()                    # now it is read
+file.values["args"]["input_size"]             # the trainer's argparse.Namespace as a dict
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from hear_models.checkpoints.pickle_data import Instance, Name, printable
+from hear_models.checkpoints.torch_tensor import LazyTensor
+from hear_models.checkpoints.windows import Window
+from hear_models.checkpoints.zip_archive import pieces
+from hear_models.errors import CheckpointError
+
+STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params")
+MAX_DEPTH = 100  # of nested containers; a trainer's dictionary has about 6
+DICTIONARY_LIKE = ("Namespace", "SimpleNamespace", "AttributeDict", "AttrDict", "EasyDict", "Munch")
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """What a torch file holds.
+
+    Attributes:
+        content: what was saved: dicts, lists, tuples, numbers, texts; tensors as `LazyTensor`, NumPy arrays as such,
+            objects of other classes as `Instance`, classes themselves as `Name`.
+        names: of the file that was read and the folders around it, outermost first, archives included:
+            ("release.zip", "80x208p16x16_0422", "checkpoint-100.pth").
+        format: "torch zip" or "torch before 1.6".
+        window: the bytes of the torch file itself.
+        records: how many objects of each class are kept as inert records.
+    """
+
+    content: Any
+    names: tuple[str, ...]
+    format: str
+    window: Window
+    records: Mapping[Name, int] = field(default_factory=dict)
+    steps: int = 0  # of the pickle: bounds what its data may unfold to
+
+    @cached_property
+    def tensors(self) -> dict[str, LazyTensor]:
+        """Every tensor by its path, keys joined by "/": "model/blocks.0.norm1.weight", "optimizer/state/0/exp_avg"."""
+        return dict(_tensors(self))
+
+    @cached_property
+    def values(self) -> Any:
+        """The content as plain data: no tensors or arrays; tuples and sets as lists; argparse.Namespace and the like as
+        dict; other objects as {"class": ..., "args": ..., "state": ...} with what they have; classes as their names."""
+        return _Plain(16 * self.steps + 1000).of(self.content, 0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was met and not understood, a line each."""
+        return tuple(
+            f"{count} object{'s' if count > 1 else ''} of {name}: kept as a record, not made"
+            for name, count in sorted(self.records.items(), key=lambda pair: str(pair[0]))
+            if name.name not in DICTIONARY_LIKE
+        )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the torch file itself, unpacked if it lay in an archive."""
+        digest = hashlib.sha256()
+        for piece in pieces(self.window):
+            digest.update(piece)
+        return digest.hexdigest()
+
+    @property
+    def n_bytes(self) -> int:
+        return self.window.length
+
+
+def read_torch_file(path: str | os.PathLike[str]) -> TorchFile:
+    """Read a file of torch.save as data.
+
+    Args:
+        path: a .pth, .pt, .ckpt or .bin file; one packed by xz; a zip archive or a folder that holds exactly one.
+
+    Returns:
+        the content with tensors that are not read yet; the file stays open as long as they are there.
+
+    Raises:
+        CheckpointError: not such a file, damaged, or one that wants something run; the message names class and place.
+    """
+    from hear_models.checkpoints.torch_opening import open_torch
+
+    return open_torch(path)
+
+
+def find_state_dict(content: Any, key: str | None = None) -> dict[str, LazyTensor]:
+    """The network's tensors in what a trainer saved.
+
+    The rule, in this order: `key` if given; the content itself if its values are tensors; the one of its entries named
+    in `STATE_KEYS` that holds tensors; the only other entry that does. Values that are no tensors (a step count, a
+    version) are left out. If all keys begin with "module." (DataParallel) that is taken away.
+
+    Raises:
+        CheckpointError: nothing or more than one thing fits, or an entry is an object that could not be read.
+    """
+    if key is not None:
+        if not (isinstance(content, dict) and key in content):
+            raise CheckpointError(f"the file has no entry {key!r}; it has {_keys(content)}.")
+        return _state_dict(content[key], key)
+    if _is_state_dict(content):
+        return _state_dict(content, "the file")
+    if not isinstance(content, dict):
+        raise CheckpointError(f"the file holds {_kind(content)}, not a dictionary with tensors. Save its state_dict().")
+    named = [name for name in STATE_KEYS if _is_state_dict(content.get(name))]
+    others = [name for name, value in content.items() if _is_state_dict(value)]
+    found = named or others
+    if len(found) != 1:
+        what = "no entry with a network's tensors" if not found else f"several: {', '.join(map(str, found))}"
+        raise CheckpointError(
+            f"of the file's entries ({_keys(content)}) {what}. Save the network's state_dict() alone."
+        )
+    return _state_dict(content[found[0]], str(found[0]))
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(part, LazyTensor) for part in value.values())
+
+
+def _state_dict(value: Any, where: str) -> dict[str, LazyTensor]:
+    if not _is_state_dict(value):
+        raise CheckpointError(f"{where} is {_kind(value)}, not a dictionary with tensors.")
+    state: dict[str, LazyTensor] = {}
+    for key, part in value.items():
+        if isinstance(part, Instance):
+            raise CheckpointError(
+                f"{where}: {printable(str(key))} is {part!r}, which is not a tensor that can be read."
+            )
+        if isinstance(part, LazyTensor):
+            if not isinstance(key, str):
+                raise CheckpointError(f"{where}: a tensor has the key {printable(repr(key))}, which is not text.")
+            state[key] = part
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): part for key, part in state.items()}
+    return state
+
+
+def _keys(content: Any) -> str:
+    if not isinstance(content, dict):
+        return "no entries"
+    keys = [printable(str(key), 40) for key in list(content)[:12]]
+    return ", ".join(keys) + (f" and {len(content) - 12} more" if len(content) > 12 else "") or "no entries"
+
+
+def _kind(value: Any) -> str:
+    return repr(value) if isinstance(value, (Instance, LazyTensor)) else f"a {type(value).__name__}"
+
+
+def _children(node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        yield from ((str(key), value) for key, value in node.items())
+    elif isinstance(node, (list, tuple)):
+        yield from ((str(index), value) for index, value in enumerate(node))
+    elif isinstance(node, Instance):
+        for part in (node.state, node.entries, node.items):
+            if isinstance(part, (dict, list, tuple)):
+                yield from _children(part)
+
+
+def _tensors(file: TorchFile) -> Iterator[tuple[str, LazyTensor]]:
+    limit, visits = 16 * file.steps + 1000, 0
+    seen: set[str] = set()
+    stack: list[tuple[str, Any, int]] = [("", file.content, 0)]
+    while stack:
+        path, node, depth = stack.pop()
+        visits += 1
+        if visits > limit or len(path) > 4096 or depth > MAX_DEPTH:
+            raise CheckpointError("the file's data refer to each other so that they have no end. Do not use it.")
+        if isinstance(node, LazyTensor):
+            if path in seen:
+                raise CheckpointError(f"two tensors have the path {printable(path)}.")
+            seen.add(path)
+            yield path, node
+            continue
+        below = [(f"{path}/{key}" if path else key, value, depth + 1) for key, value in _children(node)]
+        stack.extend(reversed(below))
+
+
+class _Plain:
+    """Builds plain data, and stops when it unfolds to far more than the pickle has steps."""
+
+    def __init__(self, limit: int) -> None:
+        self.left = limit
+
+    def of(self, value: Any, depth: int) -> Any:
+        self.left -= 1
+        if self.left < 0 or depth > MAX_DEPTH:
+            raise CheckpointError("the file's data refer to each other so that they have no end. Do not use it.")
+        if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+            return value
+        if isinstance(value, Name):
+            return str(value)
+        if isinstance(value, dict):
+            return {
+                key if isinstance(key, (str, int)) else str(key): self.of(part, depth + 1)
+                for key, part in value.items()
+                if not isinstance(part, LazyTensor)
+            }
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self.of(part, depth + 1) for part in value if not isinstance(part, LazyTensor)]
+        if isinstance(value, Instance):
+            return self.of_instance(value, depth)
+        return None  # arrays
+
+    def of_instance(self, value: Instance, depth: int) -> Any:
+        if value.of.name in DICTIONARY_LIKE:
+            state = value.state if isinstance(value.state, dict) else {}
+            return self.of({**state, **value.entries}, depth)
+        parts = {
+            "args": value.args,
+            "kwargs": value.kwargs,
+            "state": value.state,
+            "items": value.items,
+            "entries": value.entries,
+        }
+        kept = {key: self.of(part, depth + 1) for key, part in parts.items() if part or part == 0}
+        return {"class": str(value.of), **kept}
