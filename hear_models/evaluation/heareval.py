@@ -145,9 +145,9 @@ def lay_out(folder: EmbeddingFolder, place: Path) -> None:
     place.mkdir(parents=True)
     names = ["task_metadata.json", "labelvocabulary.csv"]
     for split in folder.splits:
-        if Path(split).name != split or split in (".", ".."):
+        if not isinstance(split, str) or Path(split).name != split or split in ("", ".", ".."):
             raise EmbeddingFolderError(
-                f"{folder.path} has a split named {split!r}. Splits are train, fold00 and so on."
+                f"{folder.path} has a split named {split!r}. Splits are plain names like fold00."
             )
         (place / f"{split}.target-labels.pkl").write_bytes(pickle.dumps(folder.split(split).labels))
         names += [f"{split}.json", f"{split}.embedding-dimensions.json", f"{split}.embeddings.npy"]

@@ -16,11 +16,13 @@ import importlib.util
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from hear_models.errors import HearModelsError
 
@@ -30,6 +32,7 @@ SOURCES = HERE / "heareval-sources.txt"
 KIT_VERSION = "2021.1.3"
 PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))  # those whose wheels are pinned
 MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
+UNREACHABLE = ("establish a new connection", "Name or service not known", "Failed to resolve", "ConnectTimeoutError")
 NOT_OURS = ("tests", "tmp", "bin", "example.py")  # litter that would hide somebody's modules, and unused programs
 
 
@@ -97,7 +100,7 @@ def _refuse_what_is_not_pinned() -> None:
         raise JudgeError(
             f"The released hear-eval-kit is pinned for {pinned} on {places}, and this is "
             f"{sys.implementation.name} {here[0]}.{here[1]} on {' '.join(machine)}. "
-            "Use `--judge builtin`, which gives the same bits."
+            "Use `--judge builtin`, which is tested to give the same bits."
         )
 
 
@@ -124,7 +127,7 @@ def _build(folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _pip(bootstrap: Path, output: object) -> list[str]:
+def _pip(bootstrap: Path, output: TextIO) -> list[str]:
     """How to call pip for this Python; where it is not installed (uv leaves it out), one from the standard library."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
@@ -132,12 +135,12 @@ def _pip(bootstrap: Path, output: object) -> list[str]:
     return [str(bootstrap / "bin" / "python"), "-m", "pip"]
 
 
-def _run(command: list[str], output: object, **environment: str) -> None:
+def _run(command: list[str], output: TextIO, **environment: str) -> None:
     """Run one step of the build, its words into the log; JudgeError with pip's own reason if it fails."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PIP_TARGET")}
     process = subprocess.Popen(
         command,
-        stdout=output,  # type: ignore[call-overload]
+        stdout=output,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         env={**inherited, **environment},
@@ -149,19 +152,23 @@ def _run(command: list[str], output: object, **environment: str) -> None:
         kill(process)
         raise
     if code:
-        path = Path(getattr(output, "name", ""))
-        reasons = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("ERROR:")]
-        reason = reasons[-1].removeprefix("ERROR: ") if reasons else f"{' '.join(command[:4])} ended with {code}"
         raise JudgeError(
-            f"The environment of the released hear-eval-kit could not be built: {reason} (log: {path}). It needs a "
-            "package index once; `--judge builtin` needs none and gives the same bits."
+            f"The environment of the released hear-eval-kit could not be built: {_reason(Path(output.name), command)}. "
+            "`--judge builtin` needs none and is tested to give the same bits."
         )
+
+
+def _reason(log: Path, command: list[str]) -> str:
+    """Why a step failed, in pip's own words where they are to the point, and where the rest stands."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if any(sign in text for sign in UNREACHABLE):
+        return f"the package index cannot be reached, and it is needed once (log: {log})"
+    errors = [line.removeprefix("ERROR: ").rstrip(".") for line in text.splitlines() if line.startswith("ERROR:")]
+    return f"{errors[-1] if errors else ' '.join(command[:4]) + ' failed'} (log: {log})"
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     """End a process that was started with `start_new_session`, and all its children."""
-    import signal
-
     for wanted, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, None)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, wanted)

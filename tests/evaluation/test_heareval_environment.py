@@ -92,8 +92,19 @@ class TestBuilding:
             environment.ensure_environment()
         assert self.left_over(tmp_path) == []
 
-    def test_without_a_network_one_sentence_names_the_builtin_judge(self, tmp_path):
-        with pytest.raises(environment.JudgeError, match="No matching distribution found") as error:
+    @pytest.mark.parametrize(
+        ("variables", "reason"),
+        [
+            ({"PIP_NO_INDEX": "1"}, "No matching distribution found"),
+            ({"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1"}, "index cannot be reached"),
+        ],
+        ids=["no index", "nobody answers"],
+    )
+    def test_without_a_network_one_sentence_names_the_builtin_judge(self, variables, reason, tmp_path, monkeypatch):
+        monkeypatch.delenv("PIP_NO_INDEX")
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(environment.JudgeError, match=reason) as error:
             environment.ensure_environment()
         assert "--judge builtin" in str(error.value) and "\n" not in str(error.value)
         assert self.left_over(tmp_path) == []
