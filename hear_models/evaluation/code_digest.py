@@ -6,6 +6,7 @@ import ast
 import hashlib
 import site
 import sysconfig
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -78,7 +79,9 @@ def _imports(path: Path, package: Path) -> Iterator[str]:
     if path.suffix != ".py":
         return
     try:
-        tree = ast.parse(path.read_bytes())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of somebody's escape sequences
+            tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # Python will tell when it imports the file
         return
     here = path.parent.relative_to(package).parts

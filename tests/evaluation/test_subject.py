@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import tiny_tasks
 import torch
+from hub.checkpoints import checkpoint
+from hub.conftest import hub  # noqa: F401  (a fixture)
 
 from hear_models import mwmae
 from hear_models.checkpoints.safetensors_file import write_checkpoint
@@ -335,3 +337,11 @@ def test_the_current_folder_is_not_needed_after_the_name_was_resolved(desk, monk
     subject = resolve(path.name)
     monkeypatch.chdir(os.path.dirname(desk))
     assert subject.load("cpu").model.sample_rate == 16000
+
+
+def test_a_repository_on_the_hub_is_named_with_its_commit(hub):  # noqa: F811
+    repository = hub.store.repository("lab/Model_1", {"model.safetensors": checkpoint()})
+    subject = resolve("hf://lab/Model_1")
+    assert subject.revision == repository.branches["main"]
+    assert subject.slug == f"lab-model-1-{subject.checkpoint_sha256[:8]}" and subject.family == "mwmae"
+    assert subject.load("cpu").model.checkpoint.sha256 == subject.checkpoint_sha256
