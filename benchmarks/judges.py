@@ -88,8 +88,9 @@ def compare(folder: Path, protocol: str, seed: int) -> dict[str, Any]:
     from hear_models.evaluation import heareval
 
     with tempfile.TemporaryDirectory(prefix="hear-models-judges-") as scratch:
+        read = read_embedding_folder(folder)
         mine = ours(folder, protocol, seed, Path(scratch) / "logits.npz")
-        kit = heareval.judge(read_embedding_folder(folder), PROTOCOLS[protocol], seed)
+        kit = heareval.judge(read, PROTOCOLS[protocol], seed)
         with np.load(Path(scratch) / "logits.npz") as logits:
             apart = max(float(np.abs(logits[split] - rows.logit).max()) for split, rows in kit.predictions.items())
     return {
