@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,12 @@ import numpy as np
 
 from hear_models.checkpoints.fields import check_fields
 from hear_models.checkpoints.files import read_bytes
-from hear_models.checkpoints.flax_msgpack import find_checkpoint, read_flax
-from hear_models.checkpoints.licences import licence_note
-from hear_models.checkpoints.mapping import Official, Row, Shapes, SourceArray, apply_rules, check_shapes
+from hear_models.checkpoints.licences import acceptance, licence_note, read_licence
+from hear_models.checkpoints.manifest import read_manifests
+from hear_models.checkpoints.mapping import Official, Row, Shapes, Source, SourceArray, apply_rules, check_shapes
+from hear_models.checkpoints.readers import READERS
 from hear_models.checkpoints.safetensors_file import part_of, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
-
-FAMILIES = ("mwmae", "mae")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a reader returns: arrays by key, the trainer's configuration file if one lies there, and a description."""
-
-    arrays: dict[str, SourceArray]
-    config_file: Path | None
-    description: dict[str, Any]  # file, format, sha256, bytes, and what else the file says (step)
-    ignored: tuple[str, ...]  # parts of the file that no network needs
 
 
 @dataclass(frozen=True)
@@ -47,39 +37,7 @@ class Conversion:
     parts: tuple[str, ...]
     parameters: int
     sha256: str
-
-
-def read_flax_parameters(path: str | os.PathLike[str]) -> Source:
-    """The `params` of a Flax checkpoint file, or of the newest in a training folder; everything else is passed over."""
-    file, config_file = find_checkpoint(path)
-    flax = read_flax(file, only=("params", "step"))
-    arrays: dict[str, SourceArray] = {}
-    for key, entry in flax.entries.items():
-        if key.startswith("params/"):
-            if not isinstance(entry.value, np.ndarray):
-                raise CheckpointError(
-                    f"{file}: {key} is {entry.dtype}, not an array. The file is not an official checkpoint."
-                )
-            arrays[key] = SourceArray(entry.value, entry.dtype)
-    if not arrays:
-        raise CheckpointError(
-            f"{file} holds no parameters under 'params'; its top level is: {', '.join(flax.top_level) or 'empty'}. "
-            "Name a checkpoint_<step> of the official training."
-        )
-    description: dict[str, Any] = {
-        "file": file.name,
-        "format": "Flax MessagePack",
-        "sha256": flax.sha256,
-        "bytes": flax.n_bytes,
-    }
-    step = flax.entries.get("step")
-    if step is not None and np.ndim(step.value) == 0 and isinstance(step.value, (int, np.ndarray, np.generic)):
-        description["step"] = int(step.value)
-    ignored = tuple(key for key in flax.top_level if key not in ("params", "step"))
-    return Source(arrays, config_file, description, ignored)
-
-
-READERS: dict[str, Callable[[str | os.PathLike[str]], Source]] = {"flax": read_flax_parameters}
+    licence: str | None = None  # as the file's header says it; None: as the manifests say
 
 
 def convert(
@@ -91,24 +49,35 @@ def convert(
     overrides: Mapping[str, Any] | None = None,
     force: bool = False,
     dtype: str = "float32",
+    accept_licence: bool = False,
 ) -> Conversion:
     """Convert an official checkpoint and write it as a `.safetensors` file that `load_model(path)` takes.
 
     Args:
-        family: "mwmae" or "mae".
-        source: the official file, or the training folder that holds `checkpoint_<step>` files (the newest is taken).
+        family: a module of hear_models that declares `OFFICIAL`, for instance "mwmae".
+        source: the official file or the folder around it. Flax: of `checkpoint_<step>` files the newest is taken.
+            torch: a .pth, .pt or .ckpt file, packed by xz or not, or a folder or zip archive that holds exactly one.
         output: the file to write, ending in `.safetensors`.
-        config: the trainer's configuration (JSON); default: `config.json` beside the checkpoint, if it is there.
+        config: the trainer's configuration (JSON); default: of Flax checkpoints `config.json` beside the file, if it
+            is there; of torch files what the trainer saved in the file, of which `config` replaces entries.
         overrides: fields of the family's Config that the file cannot say, for instance {"encoder_heads": 12}.
         force: overwrite `output`.
         dtype: storage, "float32" or "float16".
+        accept_licence: you read the licence of the weights and keep to it; needed where `acceptance` has lines. The
+            converted file carries the licence, and `publish` refuses it if that forbids copies.
 
     Raises:
-        UsageError: unknown family or field, `output` exists or has another ending.
+        UsageError: unknown family or field, `output` exists or has another ending, a licence that was not accepted.
         CheckpointError: anything wrong with the file or the configuration; nothing is written then.
     """
-    if family not in FAMILIES:
-        raise UsageError(f"there is no converter for the family {family!r}. Use one of {', '.join(FAMILIES)}.")
+    module = _family(family)
+    official: Official = module.OFFICIAL
+    if official.licence is not None and not accept_licence and (lines := acceptance(official.licence)):
+        raise UsageError(
+            f"the official weights of {family} have a licence of their own: {official.licence}.\n"
+            + "\n".join(lines)
+            + "\nIf you accept that, say so with --accept-license (in Python: accept_licence=True)."
+        )
     output = Path(output)
     if output.suffix != ".safetensors":
         raise UsageError(f"the output {output} does not end in .safetensors. Give it that ending.")
@@ -116,8 +85,6 @@ def convert(
         raise UsageError(f"{output} exists. Choose another name, or overwrite it with --force.")
     if not output.parent.is_dir():
         raise UsageError(f"the folder {output.parent} does not exist. Make it first.")
-    module = import_module(f"hear_models.{family}")
-    official: Official = module.OFFICIAL
     given = check_fields(module.Config, overrides or {})
 
     read = READERS[official.format](source)
@@ -127,9 +94,11 @@ def convert(
             f"{source} is a checkpoint of {right}, not of {family}. Use `hear-models convert {right}`."
         )
     config_file = Path(config) if config is not None else read.config_file
-    trainer = _read_trainer_config(config_file) if config_file is not None else {}
     try:
-        tensors, rows = apply_rules(read.arrays, official.rules)
+        trainer = {**read.said, **({"names": read.names} if read.names else {})}
+        if config_file is not None:
+            trainer |= _read_trainer_config(config_file, ("model",) if official.format == "flax" else ())
+        tensors, rows = apply_rules(_prepared(official, read), official.rules)
         values = _infer(official, Shapes({row.name: row.shape for row in rows}, official.rules), trainer, given)
         values = check_fields(module.Config, values)
         parts = tuple(sorted({part_of(name) for name in tensors}, key=("encoder", "decoder").index))
@@ -152,14 +121,53 @@ def convert(
         family,
         values,
         rows,
-        read.ignored,
+        read.ignored + tuple(key for key in read.arrays if _dropped(key, official)),
         read.description,
         None if config_file is None else str(config_file),
         str(output),
         parts,
         sum(value.size for value in tensors.values()),
         sha256,
+        None if official.licence is None else _licence_line(official.licence),
     )
+
+
+def families() -> list[str]:
+    """The families whose official checkpoints a manifest describes, in the order of their names."""
+    return sorted({manifest.family for manifest in read_manifests().values() if manifest.original is not None})
+
+
+def _family(name: str) -> Any:
+    """The family's module; UsageError if there is none, or none whose official checkpoints are known."""
+    try:
+        module = import_module(f"hear_models.{name}") if name.isidentifier() else None
+    except ModuleNotFoundError as error:
+        if error.name != f"hear_models.{name}":
+            raise
+        module = None
+    if not isinstance(getattr(module, "OFFICIAL", None), Official):
+        raise UsageError(f"there is no converter for the family {name!r}. Use one of {', '.join(families())}.")
+    return module
+
+
+def _licence_line(name: str) -> str:
+    terms = read_licence(name).terms
+    return f"{name} ({terms})" if terms else name
+
+
+def _dropped(key: str, official: Official) -> bool:
+    return any(re.fullmatch(pattern, key) for pattern in official.drop)
+
+
+def _prepared(official: Official, read: Source) -> Mapping[str, SourceArray]:
+    """The arrays that the rules are applied to: without those that no network needs, changed by the family."""
+    kept = replace(read, arrays={key: array for key, array in read.arrays.items() if not _dropped(key, official)})
+    if official.prepare is None:
+        return kept.arrays
+    try:
+        return official.prepare(kept)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise CheckpointError(f"the file is not as the official code writes it ({error}). Fetch it again.") from error
 
 
 def _infer(official: Official, shapes: Shapes, trainer: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,15 +191,18 @@ def expected_shapes(module: Any, values: Mapping[str, Any], parts: tuple[str, ..
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
-def _read_trainer_config(path: Path) -> dict[str, Any]:
+def _read_trainer_config(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     try:
         content = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON ({error}). Give the trainer's config.json.") from error
-    if not (isinstance(content, dict) and isinstance(content.get("model"), dict)):
-        raise CheckpointError(
-            f"{path} is not a trainer's configuration: it has no 'model'. Give the config.json of the checkpoint."
-        )
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a trainer's configuration, but a {type(content).__name__}. Give another.")
+    for key in needed:
+        if not isinstance(content.get(key), dict):
+            raise CheckpointError(
+                f"{path} is not a trainer's configuration: it has no {key!r}. Give the config.json of the checkpoint."
+            )
     return content
 
 

@@ -85,10 +85,10 @@ def fetch(address: Address, file: str | None = None, *, name: str | None = None,
     """
     name = name or str(address)
     with _quiet_unless_seen(), clear_errors(address, file, name):
-        chosen = file or _choose_file(address)
-        if force or _cached(address, chosen) is None:
+        chosen, here = (file, False) if file else _choose_file(address, force)
+        if not here and (force or _cached(address, chosen) is None):
             _look(address, chosen)  # one quick question: the library would try for half a minute
-        path = Path(_download(address, chosen, force))
+        path = Path(_download(address, chosen, force, here))
     _remove_orphans(path, chosen)
     link = os.readlink(path) if path.is_symlink() else ""  # ../../blobs/ETAG, and of an LFS file that is its sha256
     etag = os.path.basename(link)
@@ -146,14 +146,14 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _choose_file(address: Address) -> str:
-    """Ask the Hub which files there are; the cache, if a commit is asked for or the Hub does not answer."""
+def _choose_file(address: Address, force: bool) -> tuple[str, bool]:
+    """(file, the cache has it and the Hub need not be asked again): a commit is asked for, or the Hub does not answer."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import RevisionNotFoundError
 
-    cached = _cached_names(address)
+    cached = [] if force else _cached_names(address)
     if cached and COMMIT.fullmatch(address.revision or ""):
-        return choose(cached, address)
+        return choose(cached, address), True
     try:
         info = _twice(lambda: HfApi().model_info(address.repository, revision=address.revision, timeout=_timeout()))
     except RevisionNotFoundError:
@@ -161,9 +161,9 @@ def _choose_file(address: Address) -> str:
     except Exception:
         # every failure to ask, of the connection or of the Hub; the library does the same for a file that it has
         if cached:
-            return choose(cached, address)
+            return choose(cached, address), True
         raise
-    return choose([file.rfilename for file in info.siblings or ()], address)
+    return choose([file.rfilename for file in info.siblings or ()], address), False
 
 
 def _cached_names(address: Address) -> list[str]:
@@ -196,7 +196,7 @@ def _look(address: Address, file: str) -> None:
     _twice(lambda: get_hf_file_metadata(url, timeout=_timeout()))
 
 
-def _download(address: Address, file: str, force: bool) -> str:
+def _download(address: Address, file: str, force: bool, here: bool) -> str:
     from huggingface_hub import hf_hub_download
 
     for attempt in range(1, ATTEMPTS + 1):
@@ -207,6 +207,7 @@ def _download(address: Address, file: str, force: bool) -> str:
                     file,
                     revision=address.revision,
                     force_download=force,
+                    local_files_only=here,
                     library_name="hear-models",
                     library_version=__version__,
                 )

@@ -28,6 +28,7 @@ class Licence:
     sharing: str  # ALLOWED, FORBIDDEN or NOT_STATED
     hub_id: str = "other"  # in the front matter of a card on the Hub
     terms: str | None = None  # where the text is, or what it says in a sentence
+    acceptance: tuple[str, ...] = ()  # what must be accepted before converting: lines of at most 80 columns
 
 
 UNKNOWN = Licence("not stated", NOT_STATED, "unknown")
@@ -51,7 +52,18 @@ TERMS = (
     # a converted file is an adaptation, which the ND licences do not let anybody pass on
     Licence("CC-BY-ND-4.0", FORBIDDEN, "cc-by-nd-4.0"),
     Licence("CC-BY-NC-ND-4.0", FORBIDDEN, "cc-by-nc-nd-4.0"),
-    Licence("NTT evaluation licence", FORBIDDEN, terms="internal evaluation only, no redistribution"),
+    Licence(
+        "NTT evaluation licence",
+        FORBIDDEN,
+        terms="internal evaluation only, no redistribution",
+        acceptance=(
+            "Read it: LICENSE in https://github.com/nttcslab/msm-mae, for weights of the other",
+            "repository LICENSE.pdf in https://github.com/nttcslab/m2d.",
+            "It lets you evaluate the weights internally. It forbids to sell, lend or pass",
+            "them on, to disclose, modify, translate or reverse engineer them. Whether a",
+            "conversion is a modification in that sense, this project cannot say.",
+        ),
+    ),
     UNKNOWN,
     Licence("none", NOT_STATED, "unknown"),
 )
@@ -67,6 +79,11 @@ def read_licence(text: str) -> Licence:
         if wanted in (_plain(licence.name), _plain(licence.hub_id)) and wanted != "other":
             return licence
     return Licence(text.strip() or UNKNOWN.name, NOT_STATED, "other" if wanted else "unknown")
+
+
+def acceptance(name: str) -> tuple[str, ...]:
+    """What a person must accept before converting weights under this licence, in lines; () if nothing."""
+    return read_licence(name).acceptance
 
 
 def licence_note(name: str, sharing: str | None = None, terms: str | None = None) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,33 @@ class SourceArray:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a reader returns.
+
+    Attributes:
+        arrays: the network's tensors by the official key.
+        config_file: the trainer's configuration file, if one lies beside the checkpoint.
+        description: what identifies the file (file, format, sha256, bytes, step or epoch); goes into the header.
+        ignored: parts of the file that no network needs, for the report.
+        said: what stands in a torch file beside the tensors, as plain data: {"args": {"input_size": [80, 208], ...}}.
+        names: of a torch file and the folders around it, outermost first; releases say things by them.
+    """
+
+    arrays: Mapping[str, SourceArray]
+    config_file: Path | None
+    description: dict[str, Any]
+    ignored: tuple[str, ...]
+    said: Mapping[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Rule:
-    """`official` → `name`. `{i}` and `{h}` stand for a number, `{i:02}` for one with leading zeros; ours have none."""
+    """`official` → `name`. One letter stands for a number, more for any text.
+
+    `{i}` is a number without leading zeros, `{i:02}` one with them (ours have none); Rule("net.{path}", "{path}") takes
+    "net." away from every key.
+    """
 
     official: str
     name: str
@@ -100,12 +126,19 @@ class Official:
     """How a family's published checkpoints are read; declared as `OFFICIAL` in the family's module.
 
     Attributes:
-        format: the key of a reader in `checkpoints.convert.READERS`.
-        rules: every tensor of the official file must match one.
+        format: the key of a reader in `checkpoints.readers.READERS`: "flax" or "torch".
+        rules: every tensor of the official file must match one; the first that does counts.
         recognise: official keys → the name of the family that they belong to, None if they do not tell.
         infer: (shapes by our names, trainer's configuration or {}, fields set by the user) → the fields of the Config.
+            For "torch" the configuration is `Source.said`, its entries replaced by those of --config, and "names" is
+            `Source.names`.
         licence: of the official weights, a name of `checkpoints.licences.TERMS`; it goes into the header of converted
-            files, and `publish` refuses those whose licence forbids copies. None: as the manifests say.
+            files, and `publish` refuses those whose licence forbids copies; some must be accepted before converting.
+            None: as the manifests say.
+        drop: regular expressions for whole keys of tensors that no network of ours needs, such as
+            ".*num_batches_tracked"; the report lists them.
+        prepare: what must happen to the arrays before the rules, for instance joining two into one; they come without
+            those of `drop`. None: nothing.
     """
 
     format: str
@@ -113,6 +146,8 @@ class Official:
     recognise: Callable[[Collection[str]], str | None]
     infer: Callable[[Shapes, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
     licence: str | None = None
+    drop: Sequence[str] = ()
+    prepare: Callable[[Source], Mapping[str, SourceArray]] | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +176,7 @@ def apply_rules(arrays: Mapping[str, SourceArray], rules: Sequence[Rule]) -> tup
         if match is None or rule is None:
             unknown.append(key)
             continue
-        name = rule.name.format(**{variable: int(number) for variable, number in match.groupdict().items()})
+        name = _filled(rule.name, match)
         if name in tensors:
             raise CheckpointError(
                 f"{key}: a second tensor for {name}. The file is not one that the official code writes."
@@ -200,14 +235,21 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 def _pattern(official: str) -> re.Pattern[str]:
     """The rule's key as a regular expression; `{i:02}` wants two digits or more, `{i}` no leading zero."""
-    pieces = re.split(r"(\{\w\}|\{\w:02\})", official)
-    number = {True: r"(?P<{0}>[0-9]{{2,6}})", False: r"(?P<{0}>0|[1-9][0-9]{{0,5}})"}
+    pieces = re.split(r"(\{\w+\}|\{\w:02\})", official)
+    kinds = {"}": r"(?P<{0}>0|[1-9][0-9]{{0,5}})", ":": r"(?P<{0}>[0-9]{{2,6}})"}
     return re.compile(
         "".join(
-            number[piece.endswith(":02}")].format(piece[1]) if piece[:1] == "{" else re.escape(piece)
+            kinds.get(piece[2], r"(?P<{0}>.+)").format(re.match(r"\w+", piece[1:])[0])  # type: ignore[index]
+            if piece[:1] == "{"
+            else re.escape(piece)
             for piece in pieces
         )
     )
+
+
+def _filled(key: str, match: re.Match[str]) -> str:
+    found = match.groupdict().items()
+    return key.format(**{variable: int(text) if len(variable) == 1 else text for variable, text in found})
 
 
 def official_key(name: str, rules: Sequence[Rule]) -> str:
@@ -215,5 +257,5 @@ def official_key(name: str, rules: Sequence[Rule]) -> str:
     for rule in rules:
         match = _pattern(rule.name).fullmatch(name)
         if match:
-            return rule.official.format(**{variable: int(number) for variable, number in match.groupdict().items()})
+            return _filled(rule.official, match)
     return "no official key"

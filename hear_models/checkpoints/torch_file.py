@@ -46,6 +46,7 @@ class TorchFile:
     window: Window
     records: Mapping[Name, int] = field(default_factory=dict)
     steps: int = 0  # of the pickle: bounds what its data may unfold to
+    archive: Window | None = None  # what the torch file was packed in
 
     @cached_property
     def tensors(self) -> dict[str, LazyTensor]:
@@ -70,10 +71,12 @@ class TorchFile:
     @cached_property
     def sha256(self) -> str:
         """Of the torch file itself, unpacked if it lay in an archive."""
-        digest = hashlib.sha256()
-        for piece in pieces(self.window):
-            digest.update(piece)
-        return digest.hexdigest()
+        return _sha256(self.window)
+
+    @cached_property
+    def archive_sha256(self) -> str | None:
+        """Of the file on disk, if the torch file lay packed in it."""
+        return None if self.archive is None else _sha256(self.archive)
 
     @property
     def n_bytes(self) -> int:
@@ -124,6 +127,13 @@ def find_state_dict(content: Any, key: str | None = None) -> dict[str, LazyTenso
             f"of the file's entries ({_keys(content)}) {what}. Save the network's state_dict() alone."
         )
     return _state_dict(content[found[0]], str(found[0]))
+
+
+def _sha256(window: Window) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces(window):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _is_state_dict(value: Any) -> bool:

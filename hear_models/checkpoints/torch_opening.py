@@ -45,18 +45,18 @@ def find_file(path: Path) -> Path:
     return found[0]
 
 
-def _read(window: Window, names: tuple[str, ...], layer: int = 0) -> TorchFile:
+def _read(window: Window, names: tuple[str, ...], layer: int = 0, outermost: Window | None = None) -> TorchFile:
     head = window.read(0, min(16, window.length))
     if layer >= MAX_LAYERS:
         raise CheckpointError("archives lie in archives without end. Do not use it.")
     if head.startswith(b"\xfd7zXZ\0"):
-        return _read(unpack_xz(window), (*names[:-1], names[-1].removesuffix(".xz")), layer + 1)
+        return _read(unpack_xz(window), (*names[:-1], names[-1].removesuffix(".xz")), layer + 1, outermost or window)
     if is_zip(window):
         members = read_directory(window)
         root = root_of(members)
         if root is not None:
             content, machine = read_torch_zip(members, root)
-            return TorchFile(content, names, "torch zip", window, dict(machine.records), machine.steps)
+            return TorchFile(content, names, "torch zip", window, dict(machine.records), machine.steps, outermost)
         found = [member for name, member in members.items() if name.lower().endswith(ENDINGS)]
         if len(found) != 1:
             listed = ", ".join(member.name for member in found[:6])
@@ -64,5 +64,5 @@ def _read(window: Window, names: tuple[str, ...], layer: int = 0) -> TorchFile:
                 f"the archive holds {len(found)} torch files ({listed}). Unpack it and name one of them."
             )
         inner = (*names, *PurePosixPath(found[0].name).parts)
-        return _read(unpack_member(found[0]), inner, layer + 1)
+        return _read(unpack_member(found[0]), inner, layer + 1, outermost or window)
     raise CheckpointError("it is neither a zip archive nor packed by xz. Name a file that torch.save wrote.")

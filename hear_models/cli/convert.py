@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Storage."
 )
 @click.option("--force", is_flag=True, help="Overwrite OUTPUT.")
+@click.option(
+    "--accept-license",
+    "--accept-licence",
+    "accept_licence",
+    is_flag=True,
+    help="You accept the licence of the official weights; asked for where there is one of its own.",
+)
 def command(
     family: str,
     source: Path,
@@ -36,12 +43,17 @@ def command(
     as_json: bool,
     dtype: str,
     force: bool,
+    accept_licence: bool,
 ) -> None:
-    """Convert an official checkpoint of FAMILY (mwmae or mae) to safetensors.
+    """Convert an official checkpoint of FAMILY to safetensors.
 
-    INPUT is the file checkpoint_<step>, or the training folder that holds such
-    files (the newest is taken). Geometry is read from the tensors; head counts
-    come from config.json, from published sizes, or from --set, for instance
+    INPUT, as the authors' code writes it: of mwmae and mae the file
+    checkpoint_<step>, or the training folder that holds such files (the newest is
+    taken); of families trained with PyTorch a .pth, .pt or .ckpt file, packed by
+    xz or not, or a folder or release zip that holds one.
+
+    Geometry is read from the tensors. What they cannot say comes from the
+    trainer's configuration, from published sizes, or from --set, for instance
     --set encoder_heads=12 --set decoder_windows=2,5,10,25,50,125,0,0
 
     Every tensor must be known, present and of the right shape; the result keeps
@@ -50,7 +62,16 @@ def command(
     from hear_models.checkpoints.convert import as_plain_data, convert
     from hear_models.checkpoints.fields import parse_settings
 
-    done = convert(family, source, output, config=config, overrides=parse_settings(settings), force=force, dtype=dtype)
+    done = convert(
+        family,
+        source,
+        output,
+        config=config,
+        overrides=parse_settings(settings),
+        force=force,
+        dtype=dtype,
+        accept_licence=accept_licence,
+    )
     if as_json:
         click.echo(json.dumps(as_plain_data(done), indent=1))
         return
@@ -60,6 +81,8 @@ def command(
     click.echo(f"from {done.source['file']}, sha256 {done.source['sha256']}")
     if done.config_file:
         click.echo(f"with {done.config_file}")
+    if done.licence:
+        click.echo(f"licence: {done.licence}; it stands in the file")
     click.echo(f"load it: hear_models.load_model({done.output!r})")
 
 

@@ -208,7 +208,7 @@ def test_weights_whose_licence_forbids_it_are_never_sent(lab, converted, tmp_pat
     """Whatever is said with it; a family marks its converted files by one field of OFFICIAL."""
     path = tmp_path / "theirs.safetensors"
     monkeypatch.setattr(mwmae, "OFFICIAL", dataclasses.replace(mwmae.OFFICIAL, licence="NTT evaluation licence"))
-    convert("mwmae", MINI, path, overrides={"encoder_heads": 3})
+    convert("mwmae", MINI, path, overrides={"encoder_heads": 3}, accept_licence=True)
     for settings in ({}, {"permission": "a friend"}, {"licence": "MIT"}, {"licence": "MIT", "permission": "a friend"}):
         refused(lab, "no redistribution.*forbids to pass copies on", path, REPOSITORY, **settings)
 

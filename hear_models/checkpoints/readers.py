@@ -1,0 +1,77 @@
+"""From a file in an official format to `Source`: arrays by key, and what the file says beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hear_models.checkpoints.flax_msgpack import find_checkpoint, read_flax
+from hear_models.checkpoints.mapping import Source, SourceArray
+from hear_models.checkpoints.torch_file import find_state_dict, read_torch_file
+from hear_models.errors import CheckpointError
+
+
+def read_flax_parameters(path: str | os.PathLike[str]) -> Source:
+    """The `params` of a Flax checkpoint file, or of the newest in a training folder; everything else is passed over."""
+    file, config_file = find_checkpoint(path)
+    flax = read_flax(file, only=("params", "step"))
+    arrays: dict[str, SourceArray] = {}
+    for key, entry in flax.entries.items():
+        if key.startswith("params/"):
+            if not isinstance(entry.value, np.ndarray):
+                raise CheckpointError(
+                    f"{file}: {key} is {entry.dtype}, not an array. The file is not an official checkpoint."
+                )
+            arrays[key] = SourceArray(entry.value, entry.dtype)
+    if not arrays:
+        raise CheckpointError(
+            f"{file} holds no parameters under 'params'; its top level is: {', '.join(flax.top_level) or 'empty'}. "
+            "Name a checkpoint_<step> of the official training."
+        )
+    description: dict[str, Any] = {
+        "file": file.name,
+        "format": "Flax MessagePack",
+        "sha256": flax.sha256,
+        "bytes": flax.n_bytes,
+    }
+    step = flax.entries.get("step")
+    if step is not None and np.ndim(step.value) == 0 and isinstance(step.value, (int, np.ndarray, np.generic)):
+        description["step"] = int(step.value)
+    ignored = tuple(key for key in flax.top_level if key not in ("params", "step"))
+    return Source(arrays, config_file, description, ignored)
+
+
+def read_torch_parameters(path: str | os.PathLike[str]) -> Source:
+    """The network's tensors of a file of torch.save (see `find_state_dict`); what else it says goes into `said`.
+
+    The optimiser's tensors are not read. Of an archive or a folder the only torch file in it is taken.
+    """
+    file = read_torch_file(path)
+    try:
+        state = find_state_dict(file.content)
+        arrays = {key: SourceArray(tensor.array(), tensor.dtype) for key, tensor in state.items()}
+        said = file.values if isinstance(file.values, dict) else {}
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    description: dict[str, Any] = {
+        "file": file.names[-1],
+        "format": file.format,
+        "sha256": file.sha256,
+        "bytes": file.n_bytes,
+    }
+    if file.archive is not None:
+        description |= {"archive_sha256": file.archive_sha256, "archive_bytes": file.archive.length}
+    if type(said.get("epoch")) is int:
+        description["epoch"] = said["epoch"]
+    bare = not any(isinstance(value, dict) for value in said.values())
+    ignored = () if bare else tuple(str(key) for key in said)
+    return Source(arrays, None, description, (*ignored, *file.notes), said, file.names)
+
+
+READERS: dict[str, Callable[[str | os.PathLike[str]], Source]] = {
+    "flax": read_flax_parameters,
+    "torch": read_torch_parameters,
+}
