@@ -44,6 +44,8 @@ __all__ = [
     "window_rule",
 ]
 
+STATISTICS_EPS = 1e-8  # added to the clip's standard deviation
+
 
 @dataclass(frozen=True)
 class Config:
@@ -121,7 +123,7 @@ class Model(HearModel):
         super().__init__(timestamps)
         self.config = c = config or Config()
         self.frontend = LogMel(n_mels=c.n_mels)
-        self.normalise = Standardise(ddof=c.statistics_ddof, eps=1e-8)
+        self.normalise = Standardise(ddof=c.statistics_ddof, eps=STATISTICS_EPS)
         self.sample_rate = self.frontend.sample_rate
         self.min_samples = self.frontend.min_samples
         self.timestamp_embedding_size = c.grid[1] * c.encoder_width
@@ -164,9 +166,9 @@ class Model(HearModel):
             times,
         )
 
-    def features(self, clip: Tensor) -> Tensor:
-        """[samples] → log-mel, standardised over the whole clip [frames, n_mels] (section 3 of the specification)."""
-        return self.normalise(self.frontend(clip[None])[0])
+    def spectrogram(self, clip: Tensor) -> Tensor:
+        """[samples] → log-mel [frames, n_mels] (section 3 of the specification)."""
+        return self.frontend(clip[None])[0]
 
     def training_view(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A crop for pretraining (section 7): log-mel [frames, bands], standardised over the clip, cut at random.
@@ -178,7 +180,7 @@ class Model(HearModel):
         start = int(rng.integers(0, max(0, len(clip) - frames) + 1))
         crop = clip[start : start + frames]
         crop = np.pad(crop, ((0, frames - len(crop)), (0, 0)), mode="reflect")
-        return ((crop - mean) / (std + self.normalise.eps)).astype(np.float32)
+        return ((crop - mean) / (std + STATISTICS_EPS)).astype(np.float32)
 
     def embed(self, units: Tensor) -> Tensor:
         """[units, frames, bands] → tokens with positions, class token first if there is one."""

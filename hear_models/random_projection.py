@@ -66,7 +66,7 @@ class Model(HearModel):
         times = centre_times(hop * length, hop * (length - 1) / 2, steps, n_samples, self.sample_rate)
         return Plan(n_samples, tuple(Unit(step * length, length, 1) for step in range(steps)), steps, times)
 
-    def features(self, clip: Tensor) -> Tensor:
+    def spectrogram(self, clip: Tensor) -> Tensor:
         """[samples] → scaled log-mel [frames, n_mels]."""
         return (self.frontend(clip[None])[0] - CENTRE) / SPREAD
 

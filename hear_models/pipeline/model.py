@@ -13,11 +13,13 @@ from torch.nn.functional import pad
 
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline.batching import units_per_forward
-from hear_models.pipeline.plan import Plan, Purpose, Unit, reflect_positions
+from hear_models.pipeline.normalise import Standardise, Statistics
+from hear_models.pipeline.plan import Plan, Purpose, reflect_positions
 from hear_models.pipeline.sharing import Shared
 
 TIMESTAMPS = ("centres", "official")
 POOLINGS = ("mean", "mean+std")
+PATIENCE = 4  # forward passes that a unit of a rare length waits for company; behind it finished clips wait too
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class HearModel(Shared, nn.Module):
         scene_embedding_size, timestamp_embedding_size: dimensions of the two kinds of embedding.
         min_samples: shorter clips are padded with zeros to this length.
         scene_pooling: how steps become a scene embedding: "mean", or "mean+std" (twice the dimensions).
+        normalise: what happens to the features of a clip, None = nothing.
         batch_dependent: True if a clip's embedding depends on its neighbours in the call; callers then keep batches.
         checkpoint: where the weights come from; set by the zoo.
     """
@@ -52,6 +55,7 @@ class HearModel(Shared, nn.Module):
     scene_embedding_size: int
     timestamp_embedding_size: int
     min_samples: int
+    normalise: Standardise | None = None
     checkpoint: CheckpointInfo | None = None
 
     def __init__(self, timestamps: str = "centres") -> None:
@@ -91,8 +95,8 @@ class HearModel(Shared, nn.Module):
         """Units, kept steps and times of a clip of `n_samples`; see `Plan`."""
         raise NotImplementedError
 
-    def features(self, clip: Tensor) -> Tensor:
-        """One clip [samples], at least `min_samples` long → its normalised features [positions, bands]."""
+    def spectrogram(self, clip: Tensor) -> Tensor:
+        """One clip [samples], at least `min_samples` long → its features [positions, bands], not yet normalised."""
         raise NotImplementedError
 
     def embed(self, units: Tensor) -> Tensor:
@@ -199,16 +203,34 @@ class HearModel(Shared, nn.Module):
             clips = [steps for steps, _ in self._steps(audio, "timestamps", self.encode_layers)]
         return torch.stack(clips).permute(2, 0, 1, 3)
 
-    def units(self, clip: Tensor, plan: Plan) -> Iterator[Tensor]:
-        """The units of one clip [samples], each [length, bands]; the tail is filled by reflection."""
+    def features(self, clip: Tensor, statistics: Statistics | None = None) -> Tensor:
+        """One clip [samples], at least `min_samples` long → its normalised features [positions, bands]."""
+        features = self.spectrogram(clip)
+        if self.normalise is None:
+            return features
+        return self.normalise(features) if statistics is None else self.normalise(features, statistics)
+
+    def statistics(self, clips: Iterable[Tensor]) -> Statistics:
+        """Mean and spread of the features of all clips together, each [samples], before any normalisation."""
+        with torch.no_grad():
+            parts = [Statistics.of(self.spectrogram(self._long_enough(clip))) for clip in clips]
+        if not parts:
+            raise InputError("there are no clips to measure. Give at least one.")
+        return sum(parts[1:], parts[0])
+
+    def _long_enough(self, clip: Tensor) -> Tensor:
         clip = clip.float()
-        if clip.shape[0] < self.min_samples:
-            clip = pad(clip, (0, self.min_samples - clip.shape[0]))
-        features = self.features(clip)
+        return pad(clip, (0, self.min_samples - clip.shape[0])) if clip.shape[0] < self.min_samples else clip
+
+    def units(self, clip: Tensor, plan: Plan, statistics: Statistics | None = None) -> Iterator[Tensor]:
+        """The units of one clip [samples], each [length, bands], past the clip's end as the plan says."""
+        features = self.features(self._long_enough(clip), statistics)
         for unit in plan.units:
             end = unit.start + unit.length
             if end <= features.shape[0]:
                 yield features[unit.start : end]
+            elif plan.fill == "zeros":
+                yield pad(features[unit.start :], (0, 0, 0, end - features.shape[0]))
             else:
                 index = reflect_positions(features.shape[0], end)[unit.start :]
                 yield features[index.to(features.device)]
@@ -221,32 +243,42 @@ class HearModel(Shared, nn.Module):
         Units of equal length share a forward pass, whichever clip they come from; a clip is handed on when its last
         unit is encoded, so memory is bounded by the longest clip and not by the number of clips.
         """
+        shared = None
+        if isinstance(self.normalise, Standardise) and self.normalise.scope == "call":
+            clips = list(clips)
+            shared = self.statistics(clips)
         waiting: list[_Clip] = []
-        queue: list[tuple[_Clip, int, Unit, Tensor]] = []
+        queues: dict[torch.Size, list[tuple[_Clip, int, Tensor]]] = {}  # by shape, the one begun first in front
+        begun: dict[torch.Size, int] = {}  # the unit, counted over all clips, that began the queue
+        count = 0
 
-        def flush() -> None:
+        def flush(shape: torch.Size) -> None:
+            queue = queues.pop(shape)
+            del begun[shape]
             steps = encode(torch.stack([positions for *_, positions in queue]))
-            for (clip, first_step, unit, _), unit_steps in zip(queue, steps, strict=True):
-                clip.put(first_step, unit_steps[: unit.steps])
-            queue.clear()
+            for (clip, index, _), unit_steps in zip(queue, steps, strict=True):
+                clip.put(index, unit_steps)
 
         for clip in clips:
             plan = self.plan(max(1, clip.shape[0]), purpose)
             state = _Clip(plan)
             waiting.append(state)
-            first_step = 0
-            for unit, positions in zip(plan.units, self.units(clip, plan), strict=True):
-                if queue and queue[0][-1].shape != positions.shape:
-                    flush()
-                queue.append((state, first_step, unit, positions))
-                first_step += unit.steps
-                if len(queue) >= units_per_forward(positions.device, unit.length):
-                    flush()
+            for index, positions in enumerate(self.units(clip, plan, shared)):
+                count += 1
+                shape = positions.shape
+                queues.setdefault(shape, []).append((state, index, positions))
+                begun.setdefault(shape, count)
+                most = units_per_forward(positions.device, plan.units[index].length)
+                if len(queues[shape]) >= most:
+                    flush(shape)
+                first = next(iter(queues), None)
+                if first is not None and count - begun[first] >= PATIENCE * most:
+                    flush(first)
             while waiting and waiting[0].complete:
                 done = waiting.pop(0)
                 yield done.steps(), done.plan
-        if queue:
-            flush()
+        for shape in list(queues):
+            flush(shape)
         for state in waiting:
             yield state.steps(), state.plan
 
@@ -256,17 +288,17 @@ class _Clip:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.pieces: list[Tensor] = []
+        self.pieces: dict[int, Tensor] = {}
 
     @property
     def complete(self) -> bool:
         return len(self.pieces) == len(self.plan.units)
 
-    def put(self, first_step: int, steps: Tensor) -> None:
-        self.pieces.append(steps[: max(0, self.plan.n_steps - first_step)])
+    def put(self, index: int, steps: Tensor) -> None:
+        self.pieces[index] = steps[: self.plan.units[index].steps]
 
     def steps(self) -> Tensor:
-        return torch.cat(self.pieces)
+        return torch.cat([self.pieces[index] for index in range(len(self.pieces))])[: self.plan.n_steps]
 
 
 def pool_scene(steps: Tensor, plan: Plan, pooling: str) -> Tensor:

@@ -7,25 +7,63 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+SCOPES = ("clip", "call", "fixed")
 CONSTANT_BELOW = 1e-6  # standard deviation under which features count as constant and become zeros
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """Mean and spread of features, exact enough to be joined: float64, deviations kept as the sum of their squares."""
+
+    n: int
+    mean: Tensor
+    squares: Tensor  # sum of squared deviations from the mean
+
+    @classmethod
+    def of(cls, features: Tensor) -> Statistics:
+        """Over all elements, any shape."""
+        exact = features.double()
+        mean = exact.mean()
+        return cls(exact.numel(), mean, (exact - mean).square().sum())
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Over the elements of both (Chan's formula)."""
+        n, apart = self.n + other.n, other.mean - self.mean
+        mean = self.mean + apart * (other.n / n)
+        return Statistics(n, mean, self.squares + other.squares + apart.square() * (self.n * other.n / n))
+
+    def std(self, ddof: int) -> Tensor:
+        """Standard deviation; 0 for a single element."""
+        return (self.squares / max(1, self.n - ddof)).sqrt()
+
+
+@dataclass(frozen=True)
 class Standardise:
-    """(x - mean) / (std + eps) over the whole clip, statistics in float64; a constant clip becomes zeros.
+    """(x - mean) / (std + eps), in float64; constant input becomes zeros, except with given statistics.
 
     Attributes:
         ddof: 1 divides the variance by n - 1 (torch's default), 0 by n.
         eps: added to the standard deviation.
+        scope: whose mean and standard deviation: "clip", the clip's own; "call", those of all clips of the call
+            together, which makes an embedding depend on its neighbours; "fixed", the given ones.
+        constant_below: a standard deviation under it counts as constant.
+        mean, std: of scope "fixed".
     """
 
-    ddof: int
-    eps: float
+    ddof: int = 1
+    eps: float = 0.0
+    scope: str = "clip"
+    constant_below: float = CONSTANT_BELOW
+    mean: float = 0.0
+    std: float = 1.0
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """One clip's features, any shape → the same shape and dtype."""
+    def __call__(self, features: Tensor, statistics: Statistics | None = None) -> Tensor:
+        """One clip's features, any shape → the same shape and dtype; `statistics` are the call's, for that scope."""
         exact = features.double()
-        centred = exact - exact.mean()
-        std = (centred.square().sum() / (centred.numel() - self.ddof)).sqrt()
-        scale = torch.where(std < CONSTANT_BELOW, 0.0, 1.0 / (std + self.eps))
-        return (centred * scale).to(features.dtype)
+        if self.scope == "fixed":
+            return ((exact - self.mean) / (self.std + self.eps)).to(features.dtype)
+        if statistics is None:
+            statistics = Statistics.of(exact)
+        std = statistics.std(self.ddof)
+        scale = torch.where(std < self.constant_below, 0.0, 1.0 / (std + self.eps))
+        return ((exact - statistics.mean) * scale).to(features.dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 Purpose = Literal["scene", "timestamps"]
+Fill = Literal["reflect", "zeros"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Plan:
 
     Attributes:
         n_samples: length of the clip as it was given, in samples.
-        units: in time order; positions (frames, or samples for models that cut before the front end) past the clip's
-            end are filled by reflection.
+        units: in time order, not necessarily of one length; positions are frames, or samples for models that cut
+            before the front end.
         n_steps: steps that belong to the clip; those of the padding behind them are dropped.
         times_ms: float64 [n_returned], the centres that `get_timestamp_embeddings` returns. n_returned <= n_steps: a
             step whose centre lies past the end of the clip stays in the scene mean and is not returned.
         weights: float64 [n_steps] for the scene mean, None = all equal.
+        fill: what stands at positions past the clip's end: the clip reflected, or zeros, which are put there after
+            normalisation and so are its mean level.
     """
 
     n_samples: int
@@ -40,6 +43,7 @@ class Plan:
     n_steps: int
     times_ms: np.ndarray
     weights: np.ndarray | None = None
+    fill: Fill = "reflect"
 
 
 def reflect_positions(n_positions: int, length: int) -> Tensor:
