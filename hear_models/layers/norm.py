@@ -1,0 +1,52 @@
+"""Batch normalisation of images whose every tensor belongs to the network: without the counter that torch keeps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over units, frequency and time (Ioffe and Szegedy 2015), as torch's `BatchNorm2d`.
+
+    In training it uses the batch's own mean and variance (divided by n) and moves the running ones (variance divided by
+    n - 1) by `momentum`; in evaluation it uses the running ones, so units do not depend on each other. Running
+    statistics stay float32 whatever the weights are.
+
+    Args:
+        width: channels.
+        eps: added to the variance.
+        momentum: weight of the newest batch in the running statistics.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, width: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[units, width, ...] → the same."""
+        return batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight.float(),
+            self.bias.float(),
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+
+
+def reset_norm(norm: BatchNorm) -> None:
+    """Weight 1, bias 0, running mean 0, running variance 1."""
+    for value, tensor in ((1.0, norm.weight), (0.0, norm.bias), (0.0, norm.running_mean), (1.0, norm.running_var)):
+        nn.init.constant_(tensor, value)
