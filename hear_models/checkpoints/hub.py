@@ -147,7 +147,7 @@ def _some(names: list[str]) -> str:
 
 
 def _choose_file(address: Address, force: bool) -> tuple[str, bool]:
-    """(file, the cache has it and the Hub need not be asked again): a commit is asked for, or the Hub does not answer."""
+    """(file, the cache has it and nobody need be asked): so for a commit, and if the Hub does not answer."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import RevisionNotFoundError
 

@@ -54,6 +54,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
             monkeypatch.delenv(name)
         for name, value in wanted.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setattr("hear_models.checkpoints.hub.PAUSE_S", 0.05)
         forget_the_client()
         yield server
     forget_the_client()

@@ -44,7 +44,8 @@ class HubServer:
         self.endpoint = self.cdn = ""
 
     def start(self) -> HubServer:
-        self.endpoint, self.cdn = (self._listen(origin) for origin in ("hub", "cdn"))
+        self.endpoint = f"http://127.0.0.1:{self._listen('hub')}"
+        self.cdn = f"http://localhost:{self._listen('cdn')}"  # another name: no token may follow a redirect to it
         return self
 
     def stop(self) -> None:
@@ -68,13 +69,13 @@ class HubServer:
         """The requests so far whose path matches."""
         return [r for r in self.requests if re.search(pattern, r.path) and method in (None, r.method)]
 
-    def _listen(self, origin: str) -> str:
+    def _listen(self, origin: str) -> int:
         handler = type("Handler", (Api,), {"hub": self, "origin": origin})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads, server.request_queue_size = True, 64
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         self._servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}"
+        return int(server.server_address[1])
 
 
 def serve(folder: Path) -> None:
