@@ -115,7 +115,7 @@ def _out_of_band(machine: Machine) -> None:
 
 def _persistent_line(machine: Machine) -> None:
     identity = printable(machine.line().decode("ascii", "replace"), 60)
-    raise machine.wrong(f"it refers to '{identity}' outside of the pickle by text; torch.save never does")
+    raise machine.wrong(f"it refers to '{identity}' outside of it by text (protocol 0), which torch cannot read either")
 
 
 def _persistent(machine: Machine) -> None:

@@ -93,7 +93,9 @@ class Machine:
             for part in value:
                 self.key(part, depth + 1)
             return value
-        if value is None or isinstance(value, (str, bytes, bool, int, float, Name, Instance)):
+        if isinstance(value, int) and abs(value) < 1 << 63:  # of larger ones many would have one hash
+            return value
+        if value is None or isinstance(value, (str, bytes, float, Name, Instance)):
             return value
         raise self.wrong(f"{shown(value)} is used as a key")
 

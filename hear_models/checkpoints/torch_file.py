@@ -18,12 +18,17 @@ from typing import Any
 from hear_models.checkpoints.pickle_data import Instance, Name, printable
 from hear_models.checkpoints.torch_tensor import LazyTensor
 from hear_models.checkpoints.windows import Window
-from hear_models.checkpoints.zip_archive import pieces
 from hear_models.errors import CheckpointError
 
 STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params")
 MAX_DEPTH = 100  # of nested containers; a trainer's dictionary has about 6
-DICTIONARY_LIKE = ("Namespace", "SimpleNamespace", "AttributeDict", "AttrDict", "EasyDict", "Munch")
+MAX_KEY_CHARACTERS = 1000
+SHARING = 32  # tensors of one storage, on average: shared layers are legitimate, expanded views of one value are not
+SMALL_BYTES = 16 << 20  # up to here anything goes
+UNFOLDING = 16  # values that a step of the pickle may stand for, by being referred to again and again
+# classes whose objects hold named values and nothing else; by their last name, for there are many copies of them
+DICTIONARY_LIKE = ("Namespace", "SimpleNamespace", "AttributeDict", "AttrDict", "EasyDict", "Munch", "Container")
+WRAPPED = {"ConfigDict": ("_fields",), "DictConfig": ("_content",), "ListConfig": ("_content",), "AnyNode": ("_val",)}
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,18 @@ class TorchFile:
     @cached_property
     def tensors(self) -> dict[str, LazyTensor]:
         """Every tensor by its path, keys joined by "/": "model/blocks.0.norm1.weight", "optimizer/state/0/exp_avg"."""
-        return dict(_tensors(self))
+        found: dict[str, LazyTensor] = {}
+        for path, tensor in _Walk(self.steps).tensors(self.content):
+            if path in found:
+                raise CheckpointError(f"two tensors have the path {printable(path)}. Read them from `content`.")
+            found[path] = tensor
+        return found
 
     @cached_property
     def values(self) -> Any:
         """The content as plain data: no tensors or arrays; tuples and sets as lists; argparse.Namespace and the like as
         dict; other objects as {"class": ..., "args": ..., "state": ...} with what they have; classes as their names."""
-        return _Plain(16 * self.steps + 1000).of(self.content, 0)
+        return _Walk(self.steps).plain(self.content)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -65,7 +75,7 @@ class TorchFile:
         return tuple(
             f"{count} object{'s' if count > 1 else ''} of {name}: kept as a record, not made"
             for name, count in sorted(self.records.items(), key=lambda pair: str(pair[0]))
-            if name.name not in DICTIONARY_LIKE
+            if name.name not in DICTIONARY_LIKE and name.name not in WRAPPED
         )
 
     @cached_property
@@ -131,7 +141,7 @@ def find_state_dict(content: Any, key: str | None = None) -> dict[str, LazyTenso
 
 def _sha256(window: Window) -> str:
     digest = hashlib.sha256()
-    for piece in pieces(window):
+    for piece in window.pieces():
         digest.update(piece)
     return digest.hexdigest()
 
@@ -153,6 +163,12 @@ def _state_dict(value: Any, where: str) -> dict[str, LazyTensor]:
             if not isinstance(key, str):
                 raise CheckpointError(f"{where}: a tensor has the key {printable(repr(key))}, which is not text.")
             state[key] = part
+    stored = sum({id(tensor.storage): tensor.storage.n_bytes for tensor in state.values()}.values())
+    if sum(tensor.n_bytes for tensor in state.values()) > SHARING * stored + SMALL_BYTES:
+        raise CheckpointError(
+            f"{where}: its tensors would be more than {SHARING} times the {stored:,} bytes that are stored. "
+            "Do not use it."
+        )
     if all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): part for key, part in state.items()}
     return state
@@ -171,7 +187,7 @@ def _kind(value: Any) -> str:
 
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict):
-        yield from ((str(key), value) for key, value in node.items())
+        yield from ((printable(str(key), MAX_KEY_CHARACTERS), value) for key, value in node.items())
     elif isinstance(node, (list, tuple)):
         yield from ((str(index), value) for index, value in enumerate(node))
     elif isinstance(node, Instance):
@@ -180,61 +196,70 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
                 yield from _children(part)
 
 
-def _tensors(file: TorchFile) -> Iterator[tuple[str, LazyTensor]]:
-    limit, visits = 16 * file.steps + 1000, 0
-    seen: set[str] = set()
-    stack: list[tuple[str, Any, int]] = [("", file.content, 0)]
-    while stack:
-        path, node, depth = stack.pop()
-        visits += 1
-        if visits > limit or len(path) > 4096 or depth > MAX_DEPTH:
-            raise CheckpointError("the file's data refer to each other so that they have no end. Do not use it.")
-        if isinstance(node, LazyTensor):
-            if path in seen:
-                raise CheckpointError(f"two tensors have the path {printable(path)}.")
-            seen.add(path)
-            yield path, node
-            continue
-        below = [(f"{path}/{key}" if path else key, value, depth + 1) for key, value in _children(node)]
-        stack.extend(reversed(below))
+class _Walk:
+    """Goes through the content once. What refers to itself is cut; what unfolds without end is an error."""
 
+    def __init__(self, steps: int) -> None:
+        self.left = UNFOLDING * steps + 1000
+        self.inside: set[int] = set()  # of these containers: meeting one again is a circle
 
-class _Plain:
-    """Builds plain data, and stops when it unfolds to far more than the pickle has steps."""
-
-    def __init__(self, limit: int) -> None:
-        self.left = limit
-
-    def of(self, value: Any, depth: int) -> Any:
+    def enter(self, node: Any) -> bool:
+        """Count a value; whether to go into it. `leave` follows."""
         self.left -= 1
-        if self.left < 0 or depth > MAX_DEPTH:
-            raise CheckpointError("the file's data refer to each other so that they have no end. Do not use it.")
+        if self.left < 0 or len(self.inside) > MAX_DEPTH:
+            raise CheckpointError(
+                f"its data lie more than {MAX_DEPTH} deep, or refer to each other so that they have no end. "
+                "Do not use it."
+            )
+        if id(node) in self.inside:
+            return False
+        self.inside.add(id(node))
+        return True
+
+    def leave(self, node: Any) -> None:
+        self.inside.discard(id(node))
+
+    def tensors(self, node: Any, path: str = "") -> Iterator[tuple[str, LazyTensor]]:
+        if isinstance(node, LazyTensor):
+            yield path, node
+        elif isinstance(node, (dict, list, tuple, Instance)) and self.enter(node):
+            for key, value in _children(node):
+                yield from self.tensors(value, f"{path}/{key}" if path else key)
+            self.leave(node)
+
+    def plain(self, value: Any) -> Any:
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+            self.left -= 1
             return value
         if isinstance(value, Name):
             return str(value)
-        if isinstance(value, dict):
-            return {
-                key if isinstance(key, (str, int)) else str(key): self.of(part, depth + 1)
-                for key, part in value.items()
-                if not isinstance(part, LazyTensor)
-            }
-        if isinstance(value, (list, tuple, set, frozenset)):
-            return [self.of(part, depth + 1) for part in value if not isinstance(part, LazyTensor)]
-        if isinstance(value, Instance):
-            return self.of_instance(value, depth)
-        return None  # arrays
+        if not isinstance(value, (dict, list, tuple, set, frozenset, Instance)) or not self.enter(value):
+            return None  # tensors, arrays, circles
+        try:
+            if isinstance(value, dict):
+                return self.plain_entries(value)
+            if isinstance(value, Instance):
+                return self.plain_instance(value)
+            return [self.plain(part) for part in value if not isinstance(part, LazyTensor)]
+        finally:
+            self.leave(value)
 
-    def of_instance(self, value: Instance, depth: int) -> Any:
-        if value.of.name in DICTIONARY_LIKE:
-            state = value.state if isinstance(value.state, dict) else {}
-            return self.of({**state, **value.entries}, depth)
-        parts = {
-            "args": value.args,
-            "kwargs": value.kwargs,
-            "state": value.state,
-            "items": value.items,
-            "entries": value.entries,
+    def plain_entries(self, value: dict[Any, Any]) -> dict[str | int, Any]:
+        return {
+            key if isinstance(key, (str, int)) else str(key): self.plain(part)
+            for key, part in value.items()
+            if not isinstance(part, LazyTensor)
         }
-        kept = {key: self.of(part, depth + 1) for key, part in parts.items() if part or part == 0}
+
+    def plain_instance(self, value: Instance) -> Any:
+        state = value.state if isinstance(value.state, dict) else {}
+        for field_name in WRAPPED.get(value.of.name, ()):
+            if field_name in state:
+                return self.plain(state[field_name])
+        if value.of.name in DICTIONARY_LIKE:
+            return self.plain_entries({**state, **value.entries})
+        parts = ("args", "kwargs", "state", "items", "entries")
+        kept = {
+            part: self.plain(getattr(value, part)) for part in parts if getattr(value, part) not in (None, (), {}, [])
+        }
         return {"class": str(value.of), **kept}

@@ -3,66 +3,108 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
+from hear_models.checkpoints.pickle_data import printable
 from hear_models.checkpoints.torch_file import TorchFile
+from hear_models.checkpoints.torch_legacy import is_legacy, read_torch_legacy
 from hear_models.checkpoints.torch_zip import read_torch_zip, root_of
 from hear_models.checkpoints.unpacking import unpack_member, unpack_xz
-from hear_models.checkpoints.windows import Window
+from hear_models.checkpoints.windows import OpenFile, Window
 from hear_models.checkpoints.zip_archive import is_zip, read_directory
 from hear_models.errors import CheckpointError
 
-ENDINGS = (".pth", ".pt", ".ckpt", ".bin", ".pth.tar", ".tar", ".pkl", ".xz")
+TORCH_FILE = re.compile(r".*\.(pth|pt|ckpt|bin|pth\.tar)(\.xz)?", re.IGNORECASE)
 MAX_LAYERS = 3  # an archive around an xz around a torch file
 
 
 def open_torch(path: str | os.PathLike[str]) -> TorchFile:
     """See `read_torch_file`."""
-    file = find_file(Path(path))
+    file = Path(path)
     try:
-        handle: BinaryIO = open(file, "rb")  # noqa: SIM115  kept open by the lazy tensors
-        window = Window(handle, 0, os.fstat(handle.fileno()).st_size)
-        names = tuple(part for part in (file.absolute().parent.name, file.name) if part)
-        return _read(window, names)
+        file = _find_file(file)
+        window = Window(OpenFile(open(file, "rb")), 0, file.stat().st_size)  # noqa: SIM115  OpenFile closes it
+        return _read(window, (file.absolute().parent.name, file.name), 0, None)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror or error}. Check the path.") from error
     except CheckpointError as error:
-        raise CheckpointError(f"{file} is not a usable torch file: {error}") from error
+        raise CheckpointError(f"{file}: {error}") from error.__cause__
 
 
-def find_file(path: Path) -> Path:
-    """The file itself, or the only torch file in a folder."""
+def _find_file(path: Path) -> Path:
+    """The file itself, or the only torch file in a folder or in the folders in it."""
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist. Name a .pth, .pt or .ckpt file, or a folder that holds one.")
+        raise CheckpointError("it does not exist. Name a .pth, .pt or .ckpt file, or a folder that holds one.")
     if not path.is_dir():
         return path
-    found = sorted(entry for entry in path.rglob("*") if entry.is_file() and entry.name.lower().endswith(ENDINGS[:5]))
+    found = sorted(
+        entry
+        for pattern in ("*", "*/*")
+        for entry in path.glob(pattern)
+        if _is_torch_name(entry.name) and entry.is_file()
+    )
     if len(found) != 1:
-        listed = ", ".join(str(entry.relative_to(path)) for entry in found[:6]) + (", ..." if len(found) > 6 else "")
-        what = f"{len(found)} torch files ({listed})" if found else "no .pth, .pt or .ckpt file"
-        raise CheckpointError(f"the folder {path} holds {what}. Name one file.")
+        raise CheckpointError(_choose("the folder", [str(entry.relative_to(path)) for entry in found]))
     return found[0]
 
 
-def _read(window: Window, names: tuple[str, ...], layer: int = 0, outermost: Window | None = None) -> TorchFile:
-    head = window.read(0, min(16, window.length))
+def _is_torch_name(name: str) -> bool:
+    file = PurePosixPath(name).name
+    return bool(TORCH_FILE.fullmatch(file)) and not file.startswith("._") and not name.startswith("__MACOSX/")
+
+
+def _choose(where: str, found: list[str]) -> str:
+    if not found:
+        return f"{where} holds no .pth, .pt or .ckpt file. Name the file itself."
+    listed = ", ".join(printable(name, 60) for name in found[:6]) + (", ..." if len(found) > 6 else "")
+    if where == "the folder":
+        return f"the folder holds {len(found)} torch files: {listed}. Name one of them."
+    return f"{where} holds {len(found)} torch files: {listed}. Unpack it, and name one of them."
+
+
+def _read(window: Window, names: tuple[str, ...], layer: int, archive: Window | None) -> TorchFile:
     if layer >= MAX_LAYERS:
         raise CheckpointError("archives lie in archives without end. Do not use it.")
+    head = window.read(0, min(512, window.length))
     if head.startswith(b"\xfd7zXZ\0"):
-        return _read(unpack_xz(window), (*names[:-1], names[-1].removesuffix(".xz")), layer + 1, outermost or window)
-    if is_zip(window):
-        members = read_directory(window)
-        root = root_of(members)
-        if root is not None:
-            content, machine = read_torch_zip(members, root)
-            return TorchFile(content, names, "torch zip", window, dict(machine.records), machine.steps, outermost)
-        found = [member for name, member in members.items() if name.lower().endswith(ENDINGS)]
-        if len(found) != 1:
-            listed = ", ".join(member.name for member in found[:6])
-            raise CheckpointError(
-                f"the archive holds {len(found)} torch files ({listed}). Unpack it and name one of them."
-            )
-        inner = (*names, *PurePosixPath(found[0].name).parts)
-        return _read(unpack_member(found[0]), inner, layer + 1, outermost or window)
-    raise CheckpointError("it is neither a zip archive nor packed by xz. Name a file that torch.save wrote.")
+        inner = re.sub(r"\.xz$", "", names[-1], flags=re.IGNORECASE)
+        return _read(unpack_xz(window), (*names[:-1], inner), layer + 1, archive or window)
+    if not is_zip(window):
+        if not is_legacy(window):
+            raise CheckpointError(_other_format(head))
+        content, machine = read_torch_legacy(window)
+        return TorchFile(content, names, "torch before 1.6", window, dict(machine.records), machine.steps, archive)
+    members = read_directory(window)
+    root = root_of(members)
+    if root is not None:
+        content, machine = read_torch_zip(members, root)
+        return TorchFile(content, names, "torch zip", window, dict(machine.records), machine.steps, archive)
+    found = [name for name in members if _is_torch_name(name)]
+    if len(found) != 1:
+        raise CheckpointError(_choose("the archive", found))
+    inside = (*names, *PurePosixPath(found[0]).parts)
+    return _read(unpack_member(members[found[0]]), inside, layer + 1, archive or window)
+
+
+def _other_format(head: bytes) -> str:
+    """What files are that users hand in by mistake."""
+    if not head:
+        return "the file is empty. Fetch it again."
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")):
+        return (
+            "this is a packed archive (gzip, bzip2, zstd, 7z or rar). Unpack it, and name the .pth or .ckpt file in it."
+        )
+    if head[257:262] == b"ustar":
+        return "this is a tar archive (torch.save before 0.1.10 wrote one too). Unpack it, and name the file in it."
+    if head.startswith(b"\x89HDF"):
+        return "this is an HDF5 file, not one that torch.save wrote."
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
+        return "this is a safetensors file; converted checkpoints need no further conversion."
+    if head.startswith(b"version https://git-lfs"):
+        return "this is a pointer of Git LFS, not the file itself. Fetch that with `git lfs pull`."
+    if head.lstrip()[:1] in (b"<", b"{", b"["):
+        return "this is text, perhaps a web page that came instead of the file. Fetch it again."
+    if head[:1] == b"\x80":
+        return "this is a Python pickle that torch.save did not write; such files are never opened."
+    return "this is no file of torch.save. Name a .pth, .pt or .ckpt file."

@@ -44,7 +44,7 @@ ITEM_BYTES = {name: np.dtype(code).itemsize for name, code in STORED.items()}
 BITS_ONLY = tuple(name for name in STORED if name.startswith("float8"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """A flat piece of the file: what torch.save calls a storage; several tensors may share one."""
 
@@ -55,7 +55,7 @@ class Storage:
     read: Callable[[int, int], bytes]  # (first byte, number of bytes) → bytes, the whole storage's checksum verified
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LazyTensor:
     """A view of a storage, as torch.save describes it; checked to lie inside of the storage when it is made."""
 
@@ -111,8 +111,9 @@ class LazyTensor:
         kind = getattr(torch, self.dtype, None)
         if kind is None:
             raise CheckpointError(f"this version of torch has no {self.dtype}. Use a newer one.")
-        flat = np.frombuffer(bytearray(bits.tobytes()), np.uint8) if bits.size else np.empty(0, np.uint8)
-        return torch.from_numpy(flat).view(kind).reshape(self.shape)
+        if not bits.size:
+            return torch.empty(self.shape, dtype=kind)
+        return torch.from_numpy(bits.reshape(-1).view(np.uint8)).view(kind).reshape(self.shape)
 
 
 def lazy_tensor(

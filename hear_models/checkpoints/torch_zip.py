@@ -10,7 +10,7 @@ from hear_models.checkpoints.pickle_data import printable, shown
 from hear_models.checkpoints.pickle_reader import MAX_BYTES, Machine
 from hear_models.checkpoints.torch_names import TorchNames, storage_dtype
 from hear_models.checkpoints.torch_tensor import ITEM_BYTES, Storage
-from hear_models.checkpoints.zip_archive import Member, pieces, unpacked
+from hear_models.checkpoints.zip_archive import Member, unpacked
 from hear_models.errors import CheckpointError
 
 
@@ -47,7 +47,7 @@ def read_torch_zip(members: Mapping[str, Member], root: str) -> tuple[Any, Machi
     storages: dict[str, Storage] = {}
 
     def open_storage(machine: Machine, identity: tuple[Any, ...]) -> Storage:
-        kind, key, _, n_values = check_identity(machine, identity)
+        kind, key, n_values = check_identity(machine, identity)
         member = members.get(f"{root}data/{key}")
         if member is None:
             raise machine.wrong(f"the values of storage {shown(key)} are missing")
@@ -69,12 +69,12 @@ def read_torch_zip(members: Mapping[str, Member], root: str) -> tuple[Any, Machi
     return content, machine
 
 
-def check_identity(machine: Machine, identity: tuple[Any, ...]) -> tuple[Any, str, str, int]:
-    """(kind, key, device that is ignored, number of values) of a storage, or an error."""
+def check_identity(machine: Machine, identity: tuple[Any, ...]) -> tuple[Any, str, int]:
+    """(kind, key, number of values) of a storage, or an error; the device that it lay on is ignored."""
     kind, key, location, n_values = identity[:4] if len(identity) >= 4 else (None,) * 4
     if not (isinstance(key, str) and isinstance(location, str) and type(n_values) is int and 0 <= n_values < 1 << 60):
         raise machine.wrong("a storage has an impossible description")
-    return kind, key, location, n_values
+    return kind, key, n_values
 
 
 def _dtype(machine: Machine, kind: Any) -> str | None:
@@ -94,9 +94,9 @@ class _Checked:
     def __call__(self, offset: int, n_bytes: int) -> bytes:
         if not self.verified:
             crc = 0
-            for piece in pieces(self.member.data):
+            for piece in self.member.data.pieces():
                 crc = zlib.crc32(piece, crc)
-            if crc != self.member.crc32:
+            if self.member.crc32 not in (None, crc):
                 raise CheckpointError(
                     f"the values of {printable(self.member.name)} are damaged: their checksum is wrong. Fetch it again."
                 )

@@ -6,8 +6,8 @@ import lzma
 import tempfile
 from collections.abc import Iterable, Iterator
 
-from hear_models.checkpoints.windows import Window
-from hear_models.checkpoints.zip_archive import CHUNK, Member, pieces, unpacked
+from hear_models.checkpoints.windows import CHUNK, OpenFile, Window
+from hear_models.checkpoints.zip_archive import Member, unpacked
 from hear_models.errors import CheckpointError
 
 MAX_RATIO = 200  # weights pack to nine tenths; a checkpoint with constant moments was seen at 32
@@ -32,7 +32,7 @@ def unpack_xz(window: Window) -> Window:
 def _decompressed(window: Window) -> Iterator[bytes]:
     decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES)
     try:
-        for piece in pieces(window):
+        for piece in window.pieces():
             data = decoder.decompress(piece, CHUNK)
             while True:
                 if data:
@@ -49,21 +49,17 @@ def _decompressed(window: Window) -> Iterator[bytes]:
 
 
 def _to_file(data: Iterable[bytes], packed_bytes: int) -> Window:
-    file = tempfile.TemporaryFile(prefix="hear-models-")  # noqa: SIM115  lives as long as the tensors that lie in it
     n_bytes = 0
     try:
+        file = OpenFile(tempfile.TemporaryFile(prefix="hear-models-"))  # noqa: SIM115  OpenFile closes it
         for piece in data:
             n_bytes += len(piece)
             _check(n_bytes, packed_bytes)
-            file.write(piece)
-        file.flush()
+            file.handle.write(piece)
+        file.handle.flush()
     except OSError as error:
-        file.close()
         raise CheckpointError(f"it cannot be unpacked: {error.strerror or error}. Free some space.") from error
-    except CheckpointError:
-        file.close()
-        raise
-    return Window(file, 0, n_bytes)  # type: ignore[arg-type]
+    return Window(file, 0, n_bytes)
 
 
 def _check(n_bytes: int, packed_bytes: int) -> None:

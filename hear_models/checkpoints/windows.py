@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import io
 import threading
-from typing import BinaryIO
+import weakref
+from collections.abc import Iterator
+from typing import IO
 
 from hear_models.errors import CheckpointError
+
+CHUNK = 1 << 20  # bytes of a piece
+
+
+class OpenFile:
+    """An open file that several windows share; it is closed when the last of them is gone."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self.handle = handle
+        self.lock = threading.Lock()
+        weakref.finalize(self, handle.close)
+
+    def read(self, offset: int, n_bytes: int) -> bytes:
+        with self.lock:
+            self.handle.seek(offset)
+            return self.handle.read(n_bytes)
 
 
 class Window:
     """`length` bytes of a file from `start` on; reads are bounded by it and safe from several threads."""
 
-    def __init__(self, file: BinaryIO, start: int, length: int, lock: threading.Lock | None = None) -> None:
+    def __init__(self, file: OpenFile, start: int, length: int) -> None:
         self.file = file
         self.start = start
         self.length = length
-        self.lock = lock or threading.Lock()
 
     def read(self, offset: int, n_bytes: int) -> bytes:
         """Exactly these bytes; CheckpointError if they are not there."""
         if offset < 0 or n_bytes < 0 or offset + n_bytes > self.length:
             raise CheckpointError("it ends too early; the download or the copy is incomplete. Fetch it again.")
-        with self.lock:
-            self.file.seek(self.start + offset)
-            data = self.file.read(n_bytes)
+        data = self.file.read(self.start + offset, n_bytes)
         if len(data) != n_bytes:
             raise CheckpointError("it became shorter while it was read. Wait until nobody writes to it.")
         return data
@@ -33,7 +48,12 @@ class Window:
         """A window in this one."""
         if offset < 0 or length < 0 or offset + length > self.length:
             raise CheckpointError("an entry lies outside of the file. Fetch it again.")
-        return Window(self.file, self.start + offset, length, self.lock)
+        return Window(self.file, self.start + offset, length)
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it, a piece at a time."""
+        for offset in range(0, self.length, CHUNK):
+            yield self.read(offset, min(CHUNK, self.length - offset))
 
     def stream(self) -> WindowStream:
         """As a file of its own, for readers that want one."""
@@ -69,11 +89,3 @@ class WindowStream(io.RawIOBase):
         data = self.window.read(self.position, n_bytes) if n_bytes else b""
         self.position += n_bytes
         return data
-
-    def readall(self) -> bytes:
-        return self.read()
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

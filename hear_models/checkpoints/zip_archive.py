@@ -11,17 +11,16 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import PurePosixPath
 
 from hear_models.checkpoints.pickle_data import printable
-from hear_models.checkpoints.windows import Window
+from hear_models.checkpoints.windows import CHUNK, Window
 from hear_models.errors import CheckpointError
 
 MAX_DIRECTORY_BYTES = 32 << 20  # some 200,000 entries; a ViT-B with optimiser has about 1,000
 END_BYTES = 22 + 65535 + 20  # the end record, its comment, and the pointer to the record of large archives
-CHUNK = 1 << 20
 ENCRYPTED, STORED, DEFLATED = 0x1, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 
 
@@ -32,7 +31,7 @@ class Member:
     name: str
     data: Window  # as they lie in the archive
     n_bytes: int  # unpacked
-    crc32: int
+    crc32: int | None  # None: the archive was written without checksums
     compressed: bool
 
 
@@ -65,6 +64,8 @@ def read_directory(window: Window) -> dict[str, Member]:
     for (_, end, first), (begin, _, second) in pairwise(taken):
         if begin < end:
             raise CheckpointError(f"in the archive {printable(first)} and {printable(second)} overlap. Do not use it.")
+    if not any(member.crc32 for member in members.values()):  # torch.serialization.set_crc32_options(False)
+        return {name: replace(member, crc32=None) for name, member in members.items()}
     return members
 
 
@@ -113,28 +114,22 @@ def _member(window: Window, entry: zipfile.ZipInfo) -> tuple[Member, int]:
 def unpacked(member: Member) -> Iterator[bytes]:
     """The bytes of a member, piece by piece, never more than it declares; its checksum is verified at the end."""
     crc, n_bytes = 0, 0
-    for piece in _inflated(member) if member.compressed else pieces(member.data):
+    for piece in _inflated(member) if member.compressed else member.data.pieces():
         n_bytes += len(piece)
         if n_bytes > member.n_bytes:
             break
         crc = zlib.crc32(piece, crc)
         yield piece
-    if n_bytes != member.n_bytes or crc != member.crc32:
+    if n_bytes != member.n_bytes or member.crc32 not in (None, crc):
         raise CheckpointError(
             f"the bytes of {printable(member.name)} are damaged: their checksum is wrong. Fetch the file again."
         )
 
 
-def pieces(window: Window) -> Iterator[bytes]:
-    """All bytes of a window, a piece at a time."""
-    for offset in range(0, window.length, CHUNK):
-        yield window.read(offset, min(CHUNK, window.length - offset))
-
-
 def _inflated(member: Member) -> Iterator[bytes]:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        for piece in pieces(member.data):
+        for piece in member.data.pieces():
             while piece:
                 yield inflate.decompress(piece, CHUNK)
                 piece = inflate.unconsumed_tail
