@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -156,12 +157,13 @@ def run_job(job: Job) -> Result:
 
     Raises what the judge raises, and HearModelsError if a file cannot be written.
     """
-    import torch
-
     from hear_models.evaluation.folder import read_embedding_folder
     from hear_models.evaluation.predictions import write_predictions
 
-    torch.set_num_threads(1)
+    if not job.judge.startswith(PROBE_PREFIX):  # a quick look does without torch, whose import takes longer than it
+        import torch
+
+        torch.set_num_threads(1)
     outcome = judge(read_embedding_folder(job.folder), job)
     path = Path(job.path)
     try:
@@ -201,9 +203,11 @@ def judge(folder: EmbeddingFolder, job: Job) -> Outcome:
 
 def record_of(job: Job, outcome: Outcome) -> Record:
     """The record of a job and its outcome."""
-    import torch
+    capability = None
+    if not job.judge.startswith(PROBE_PREFIX):
+        import torch
 
-    capability = torch.backends.cpu.get_cpu_capability()
+        capability = torch.backends.cpu.get_cpu_capability()
     return Record(
         model=job.model,
         task=job.task,
@@ -238,18 +242,18 @@ def _quick_look(job: Job) -> list[str]:
 
 def versions(of_judge: Mapping[str, str]) -> Versions:
     """Of the packages that computed: those of this process, but of the judge's own environment what it says."""
-    import numpy
-    import torch
-
-    here = {"torch": str(torch.__version__), "numpy": numpy.__version__, "scikit-learn": None}
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        here["scikit-learn"] = metadata.version("scikit-learn")
+    here: dict[str, str | None] = {}
+    for package in ("torch", "numpy", "scikit-learn"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            here[package] = metadata.version(package)
+    if "torch" in sys.modules:  # with its build ("+cpu"), which the package's metadata may leave out
+        here["torch"] = str(sys.modules["torch"].__version__)
     found = {**here, **of_judge}
     return Versions(
         hear_models=__version__,
-        torch=found["torch"],
-        numpy=found["numpy"],
-        sklearn=found["scikit-learn"],
+        torch=found.get("torch"),
+        numpy=found.get("numpy"),
+        sklearn=found.get("scikit-learn"),
         python=platform.python_version(),
         heareval=found.get("heareval"),
     )

@@ -69,6 +69,11 @@ def device_of(request: Request) -> str:
     return name
 
 
+def overlaps(device: str) -> bool:
+    """Whether judging goes on while other tasks are embedded: on a CPU both would want the same cores."""
+    return torch.device(device).type != "cpu"
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -82,7 +87,7 @@ class _Run:
         self.to_embed = [pair for pair in plan.pairs if pair.todo]
         self.to_judge = {(pair.name, seed): judging(request, pair.task) for pair in self.to_embed for seed in pair.todo}
         self.ready: list[Job] = []  # on a CPU: waits until everything is embedded
-        self.meanwhile = torch.device(device).type != "cpu"
+        self.meanwhile = overlaps(device)
         self.estimate = Estimate()
         self.rows = {(row.slug, row.task): row for row in summary.rows}
 

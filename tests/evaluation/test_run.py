@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,9 +105,13 @@ def test_the_same_again_changes_no_file_and_asks_for_no_embeddings(request_of, t
     assert (again.done, again.kept) == (0, 8)
     assert [row.scores for row in again.rows] == [row.scores for row in first.rows]
     assert files_in(tmp_path) == before
+    shutil.rmtree(tmp_path / "own")
+    assert evaluate(request).kept == 8
+    assert not (tmp_path / "own").exists(), "something was embedded that nobody needs"
+    before = files_in(tmp_path / "results")
     more = evaluate(replace(request, seeds=[0, 1, 2]))
     assert (more.done, more.kept) == (4, 8)
-    assert before.items() <= files_in(tmp_path).items()
+    assert before.items() <= files_in(tmp_path / "results").items()
 
 
 def test_predictions_that_were_lost_are_made_again_with_the_same_record(request_of):
@@ -118,6 +123,15 @@ def test_predictions_that_were_lost_are_made_again_with_the_same_record(request_
     assert evaluate(request).done == 1
     assert path.with_suffix(".npz").read_bytes() == predictions
     assert read_record(path).scores == record.scores
+
+
+def test_judging_beside_embedding_gives_the_same_scores(request_of, tmp_path, monkeypatch):
+    """What a GPU run does: jobs start as soon as their embeddings are there."""
+    first = evaluate(request_of("bands", "noise", seeds=[0]))
+    monkeypatch.setattr("hear_models.evaluation.run.overlaps", lambda device: True)
+    beside = evaluate(request_of("bands", "noise", seeds=[0], results=tmp_path / "b", embeddings_dir=tmp_path / "e"))
+    assert beside.done == 4 and beside.failed == []
+    assert [row.scores for row in beside.rows] == [row.scores for row in first.rows]
 
 
 def test_a_dry_run_writes_nothing_and_says_what_is_left(request_of, tmp_path):
