@@ -47,6 +47,9 @@ class BatchNorm(nn.Module):
 
 
 def reset_norm(norm: BatchNorm) -> None:
-    """Weight 1, bias 0, running mean 0, running variance 1."""
-    for value, tensor in ((1.0, norm.weight), (0.0, norm.bias), (0.0, norm.running_mean), (1.0, norm.running_var)):
-        nn.init.constant_(tensor, value)
+    """Weight 1, bias 0, running mean 0, running variance 1; running statistics on the meta device come into memory."""
+    nn.init.ones_(norm.weight)
+    nn.init.zeros_(norm.bias)
+    device = norm.weight.device
+    norm.running_mean = torch.zeros(norm.running_mean.shape, device=device)
+    norm.running_var = torch.ones(norm.running_var.shape, device=device)

@@ -1,4 +1,4 @@
-"""What stands where a unit reaches past the ends of a clip: the clip's own positions, reflected or repeated."""
+"""What stands where a unit reaches past the ends of a clip: the clip itself, reflected or begun again, or zeros."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-Continuation = Literal["reflect", "wrap"]
+Fill = Literal["reflect", "wrap", "zeros"]
 
 
-def continued(n_positions: int, start: int, stop: int, how: Continuation) -> Tensor:
+def cut(features: Tensor, start: int, stop: int, fill: Fill) -> Tensor:
+    """Positions start ... stop - 1 of features [positions, bands] → [stop - start, bands].
+
+    They may lie before 0 and past the end. Zeros come after normalisation and so are the mean level.
+    """
+    n = features.shape[0]
+    if start >= 0 and stop <= n:
+        return features[start:stop]
+    if fill == "zeros":
+        return pad(features[max(0, start) : max(0, stop)], (0, 0, max(0, -start), max(0, stop - n)))
+    return features[continued(n, start, stop, fill).to(features.device)]
+
+
+def continued(n_positions: int, start: int, stop: int, how: Fill) -> Tensor:
     """Indices [stop - start] into 0 ... n_positions - 1 of the positions start ... stop - 1 of an endless clip.
 
     "reflect" goes back and forth, edges not repeated (`continued(3, -2, 5, "reflect")` is 2 1 0 1 2 1 0); "wrap" begins

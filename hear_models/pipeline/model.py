@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,8 +14,9 @@ from torch.nn.functional import pad
 
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline.batching import units_per_forward
+from hear_models.pipeline.fill import cut
 from hear_models.pipeline.normalise import Standardise, Statistics
-from hear_models.pipeline.plan import Plan, Purpose, reflect_positions
+from hear_models.pipeline.plan import Plan, Purpose
 from hear_models.pipeline.sharing import Shared
 
 TIMESTAMPS = ("centres", "official")
@@ -40,7 +42,8 @@ class HearModel(Shared, nn.Module):
         config: the family's frozen `Config`.
         sample_rate: Hz; callers resample.
         scene_embedding_size, timestamp_embedding_size: dimensions of the two kinds of embedding.
-        min_samples: shorter clips are padded with zeros to this length.
+        min_samples: shorter clips are made longer.
+        short_clips: how: "zeros" behind them up to `min_samples`, or "repeat": as many whole copies as it takes.
         scene_pooling: how steps become a scene embedding: "mean", or "mean+std" (twice the dimensions).
         normalise: what happens to the features of a clip, None = nothing.
         batch_dependent: True if a clip's embedding depends on its neighbours in the call; callers then keep batches.
@@ -50,6 +53,7 @@ class HearModel(Shared, nn.Module):
     family: ClassVar[str]
     batch_dependent: bool = False
     scene_pooling: str = "mean"
+    short_clips: str = "zeros"
     config: Any
     sample_rate: int
     scene_embedding_size: int
@@ -129,7 +133,10 @@ class HearModel(Shared, nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         """Audio [clips, samples] → scene embeddings [clips, dim]. Keeps gradients; the HEAR functions do not."""
         return torch.stack(
-            [pool_scene(steps, plan, self.scene_pooling) for steps, plan in self._steps(audio, "scene", self.encode)]
+            [
+                pool_scene(steps, plan, self.scene_pooling)
+                for steps, plan in self._steps(audio, self._planner("scene"), self.encode)
+            ]
         )
 
     def get_scene_embeddings(self, audio: Tensor) -> Tensor:
@@ -180,12 +187,12 @@ class HearModel(Shared, nn.Module):
         results: list[Any] = []
         # autocast of a caller must not change what we return
         with torch.inference_mode(), torch.autocast(clips[0].device.type if clips else "cpu", enabled=False):
-            for steps, plan in self._steps(clips, purpose, self.encode):
+            for steps, plan in self._steps(clips, self._planner(purpose), self.encode):
                 if purpose == "scene":
                     results.append(pool_scene(steps, plan, self.scene_pooling))
                 else:
                     times = torch.from_numpy(plan.times_ms).to(steps.device, torch.float32)
-                    results.append((steps[: len(plan.times_ms)], times))
+                    results.append((at_times(steps, plan), times))
         return results
 
     def hidden_states(self, audio: Tensor) -> Tensor:
@@ -200,7 +207,7 @@ class HearModel(Shared, nn.Module):
         check_audio(audio)
         self.eval()
         with torch.inference_mode(), torch.autocast(audio.device.type, enabled=False):
-            clips = [steps for steps, _ in self._steps(audio, "timestamps", self.encode_layers)]
+            clips = [steps for steps, _ in self._steps(audio, self._planner("timestamps"), self.encode_layers)]
         return torch.stack(clips).permute(2, 0, 1, 3)
 
     def features(self, clip: Tensor, statistics: Statistics | None = None) -> Tensor:
@@ -220,23 +227,29 @@ class HearModel(Shared, nn.Module):
 
     def _long_enough(self, clip: Tensor) -> Tensor:
         clip = clip.float()
-        return pad(clip, (0, self.min_samples - clip.shape[0])) if clip.shape[0] < self.min_samples else clip
+        missing = self.min_samples - clip.shape[0]
+        if missing <= 0:
+            return clip
+        if self.short_clips == "repeat":
+            return clip.repeat(math.ceil(self.min_samples / len(clip)))
+        return pad(clip, (0, missing))
 
     def units(self, clip: Tensor, plan: Plan, statistics: Statistics | None = None) -> Iterator[Tensor]:
-        """The units of one clip [samples], each [length, bands], past the clip's end as the plan says."""
-        features = self.features(self._long_enough(clip), statistics)
+        """The units of one clip [samples], each [length, bands], past the clip's ends as the plan says."""
+        stretch: tuple[int, int] | None = None
+        features: Tensor | None = None
         for unit in plan.units:
-            end = unit.start + unit.length
-            if end <= features.shape[0]:
-                yield features[unit.start : end]
-            elif plan.fill == "zeros":
-                yield pad(features[unit.start :], (0, 0, 0, end - features.shape[0]))
-            else:
-                index = reflect_positions(features.shape[0], end)[unit.start :]
-                yield features[index.to(features.device)]
+            if features is None or unit.samples != stretch:
+                stretch = unit.samples
+                piece = clip if stretch is None else clip[stretch[0] : stretch[1]]
+                features = self.features(self._long_enough(piece), statistics)
+            yield cut(features, unit.start, unit.start + unit.length, plan.fill)
+
+    def _planner(self, purpose: Purpose) -> Callable[[int], Plan]:
+        return lambda n_samples: self.plan(n_samples, purpose)
 
     def _steps(
-        self, clips: Iterable[Tensor], purpose: Purpose, encode: Callable[[Tensor], Tensor]
+        self, clips: Iterable[Tensor], plan_of: Callable[[int], Plan], encode: Callable[[Tensor], Tensor]
     ) -> Iterator[tuple[Tensor, Plan]]:
         """The kept steps [n_steps, ...] of each clip in order, with its plan.
 
@@ -260,7 +273,7 @@ class HearModel(Shared, nn.Module):
                 clip.put(index, unit_steps)
 
         for clip in clips:
-            plan = self.plan(max(1, clip.shape[0]), purpose)
+            plan = plan_of(max(1, clip.shape[0]))
             state = _Clip(plan)
             waiting.append(state)
             for index, positions in enumerate(self.units(clip, plan, shared)):
@@ -295,7 +308,8 @@ class _Clip:
         return len(self.pieces) == len(self.plan.units)
 
     def put(self, index: int, steps: Tensor) -> None:
-        self.pieces[index] = steps[: self.plan.units[index].steps]
+        unit = self.plan.units[index]
+        self.pieces[index] = steps[unit.skip : unit.skip + unit.steps]
 
     def steps(self) -> Tensor:
         return torch.cat([self.pieces[index] for index in range(len(self.pieces))])[: self.plan.n_steps]
@@ -313,6 +327,17 @@ def pool_scene(steps: Tensor, plan: Plan, pooling: str) -> Tensor:
         return mean
     variance = weights @ (steps - mean).square()
     return torch.cat([mean, variance.clamp_min(1e-12).sqrt()])  # the root's gradient is infinite at 0
+
+
+def at_times(steps: Tensor, plan: Plan) -> Tensor:
+    """Steps [n_steps, dim] → embeddings at the plan's times [n_returned, dim]; interpolated if they lie elsewhere."""
+    if plan.steps_ms is None:
+        return steps[: len(plan.times_ms)]
+    place = np.interp(plan.times_ms, plan.steps_ms, np.arange(len(plan.steps_ms)))
+    before = np.minimum(place.astype(np.int64), max(0, len(plan.steps_ms) - 2))
+    share = torch.from_numpy(place - before).to(steps.device, steps.dtype)[:, None]
+    left = torch.from_numpy(before).to(steps.device)
+    return torch.lerp(steps[left], steps[(left + 1).clamp_max(len(steps) - 1)], share)
 
 
 def check_audio(audio: Tensor) -> None:

@@ -46,6 +46,7 @@ class Standardise:
         eps: added to the standard deviation.
         scope: whose mean and standard deviation: "clip", the clip's own; "call", those of all clips of the call
             together, which makes an embedding depend on its neighbours; "fixed", the given ones.
+        scale: False takes only the mean away.
         constant_below: a standard deviation under it counts as constant.
         mean, std: of scope "fixed".
     """
@@ -53,6 +54,7 @@ class Standardise:
     ddof: int = 1
     eps: float = 0.0
     scope: str = "clip"
+    scale: bool = True
     constant_below: float = CONSTANT_BELOW
     mean: float = 0.0
     std: float = 1.0
@@ -64,6 +66,8 @@ class Standardise:
             return ((exact - self.mean) / (self.std + self.eps)).to(features.dtype)
         if statistics is None:
             statistics = Statistics.of(exact)
+        if not self.scale:
+            return (exact - statistics.mean).to(features.dtype)
         std = statistics.std(self.ddof)
         scale = torch.where(std < self.constant_below, 0.0, 1.0 / (std + self.eps))
         return ((exact - statistics.mean) * scale).to(features.dtype)

@@ -6,20 +6,29 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from hear_models.pipeline.fill import Fill
 
 Purpose = Literal["scene", "timestamps"]
-Fill = Literal["reflect", "zeros"]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of a clip that goes through the encoder: `length` positions from `start`, giving `steps` embeddings."""
+    """One piece of a clip that goes through the encoder: `length` positions from `start`, giving `steps` embeddings.
+
+    Attributes:
+        start, length: positions among the features; they may lie before 0 and past the end.
+        steps: how many embeddings are kept of those that the encoder gives.
+        skip: how many are dropped in front of them.
+        samples: first and last sample + 1 of the stretch of the clip that has its own features, normalised by itself;
+            None: the features are those of the whole clip.
+    """
 
     start: int
     length: int
     steps: int
+    skip: int = 0
+    samples: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,8 +43,9 @@ class Plan:
         times_ms: float64 [n_returned], the centres that `get_timestamp_embeddings` returns. n_returned <= n_steps: a
             step whose centre lies past the end of the clip stays in the scene mean and is not returned.
         weights: float64 [n_steps] for the scene mean, None = all equal.
-        fill: what stands at positions past the clip's end: the clip reflected, or zeros, which are put there after
-            normalisation and so are its mean level.
+        fill: what stands at positions before the clip's start and past its end: see `pipeline/fill.py`.
+        steps_ms: float64 [n_steps], when the steps are; `get_timestamp_embeddings` then interpolates linearly between
+            them. None: the first n_returned steps are at `times_ms`.
     """
 
     n_samples: int
@@ -44,16 +54,7 @@ class Plan:
     times_ms: np.ndarray
     weights: np.ndarray | None = None
     fill: Fill = "reflect"
-
-
-def reflect_positions(n_positions: int, length: int) -> Tensor:
-    """Indices [length] that continue 0 ... n_positions - 1 by reflection back and forth, edges not repeated.
-
-    `reflect_positions(3, 8)` is 0 1 2 1 0 1 2 1; a single position is repeated.
-    """
-    period = max(1, 2 * (n_positions - 1))
-    index = torch.arange(length) % period
-    return torch.where(index < n_positions, index, period - index)
+    steps_ms: np.ndarray | None = None
 
 
 def centre_times(

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hear_models import logmel_stats, mae, mwmae, random_projection
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline import batching
+from hear_models.pipeline.fill import continued
 from hear_models.pipeline.model import check_clip
 from hear_models.pipeline.normalise import Standardise
-from hear_models.pipeline.plan import centre_times, reflect_positions
+from hear_models.pipeline.plan import centre_times
 
 SIZES = {"encoder_width": 24, "encoder_depth": 2, "encoder_heads": 3}
 MODELS = {
@@ -195,11 +196,11 @@ def test_unknown_timestamps_option_is_refused():
 @given(n=st.integers(2, 50), extra=st.integers(0, 200))
 def test_reflection_is_numpys(n, extra):
     expected = np.pad(np.arange(n), (0, extra), mode="reflect")
-    np.testing.assert_array_equal(reflect_positions(n, n + extra), expected)
+    np.testing.assert_array_equal(continued(n, 0, n + extra, "reflect"), expected)
 
 
 def test_single_position_is_repeated():
-    assert reflect_positions(1, 4).tolist() == [0, 0, 0, 0]
+    assert continued(1, 0, 4, "reflect").tolist() == [0, 0, 0, 0]
 
 
 def test_only_step_of_a_tiny_clip_is_put_at_its_end_at_most():
