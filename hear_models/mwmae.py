@@ -14,7 +14,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from hear_models.errors import CheckpointError, UsageError
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.attention import Attention, MultiWindowAttention
 from hear_models.layers.init import lecun_normal_, materialise
-from hear_models.layers.patches import PatchEmbed, cut_patches, random_masking, sincos_1d, sincos_2d
+from hear_models.layers.masked import MaskedDecoder, Reconstruction, reconstruct_patches
+from hear_models.layers.patches import PatchEmbed, cut_patches, sincos_1d, sincos_2d
 from hear_models.layers.transformer import LAYER_NORM_EPS, Block
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
 from hear_models.pipeline.model import POOLINGS, HearModel
@@ -140,7 +141,7 @@ class Model(HearModel):
                 for _ in range(c.encoder_depth)
             )
             self.norm = nn.LayerNorm(c.encoder_width, eps=LAYER_NORM_EPS)
-            self.decoder = Decoder(c) if decoder else None
+            self.decoder = build_decoder(c) if decoder else None
         if seed is not None:
             initialise(self, seed)
 
@@ -209,33 +210,14 @@ class Model(HearModel):
         return tokens[:, int(self.config.class_token) :].unflatten(1, self.config.grid).flatten(2)
 
 
-class Decoder(nn.Module):
+def build_decoder(c: Config) -> MaskedDecoder:
     """Predicts the pixels of every patch from the encoded visible ones (section 3.1 of the paper)."""
-
-    def __init__(self, c: Config) -> None:
-        super().__init__()
-        width = c.decoder_width
-        self.embed = nn.Linear(c.encoder_width, width)
-        self.mask_token = nn.Parameter(torch.empty(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.empty(1, c.tokens + c.class_token, width))
-        self.blocks = nn.ModuleList(
-            Block(decoder_attention(c, shift=c.decoder_shift_windows and i % 2 == 1), width, c.mlp_ratio)
-            for i in range(c.decoder_depth)
-        )
-        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.pred = nn.Linear(width, c.patch_frames * c.patch_bands)
-        self.class_rows = int(c.class_token)
-
-    def forward(self, encoded: Tensor, ids_restore: Tensor) -> Tensor:
-        """Encoded visible tokens [units, class + kept, width], order [units, tokens] → [units, tokens, pixels]."""
-        x = self.embed(encoded)
-        class_token, visible = x[:, : self.class_rows], x[:, self.class_rows :]
-        masked = self.mask_token.to(x.dtype).expand(x.shape[0], ids_restore.shape[1] - visible.shape[1], -1)
-        order = ids_restore[:, :, None].expand(-1, -1, x.shape[2])
-        x = torch.cat([class_token, torch.cat([visible, masked], dim=1).gather(1, order)], dim=1) + self.pos_embed
-        for block in self.blocks:
-            x = block(x)
-        return self.pred(self.norm(x))[:, self.class_rows :]
+    blocks = (
+        Block(decoder_attention(c, shift=c.decoder_shift_windows and i % 2 == 1), c.decoder_width, c.mlp_ratio)
+        for i in range(c.decoder_depth)
+    )
+    pixels = c.patch_frames * c.patch_bands
+    return MaskedDecoder(c.encoder_width, c.decoder_width, blocks, c.tokens, pixels, int(c.class_token))
 
 
 def decoder_attention(c: Config, shift: bool) -> Attention:
@@ -243,16 +225,6 @@ def decoder_attention(c: Config, shift: bool) -> Attention:
     if not any(c.decoder_windows):
         return Attention(c.decoder_width, len(c.decoder_windows))
     return MultiWindowAttention(c.decoder_width, c.decoder_windows, shift)
-
-
-class Reconstruction(NamedTuple):
-    """What one pretraining step computes; shapes in `reconstruct`."""
-
-    loss: Tensor
-    pred: Tensor
-    target: Tensor
-    mask: Tensor
-    ids_restore: Tensor
 
 
 def reconstruct(model: Model, units: Tensor, noise: Tensor, target_units: Tensor | None = None) -> Reconstruction:
@@ -270,16 +242,16 @@ def reconstruct(model: Model, units: Tensor, noise: Tensor, target_units: Tensor
     c = model.config
     assert model.decoder is not None, "pretraining needs Model(..., decoder=True)"
     patches = cut_patches(units, c.patch_frames, c.patch_bands)
-    ids_keep, mask, ids_restore = random_masking(noise, c.mask_ratio)
-    visible = patches.gather(1, ids_keep[:, :, None].expand(-1, -1, patches.shape[2]))
-    encoded = model.through_blocks(model.embed_patches(visible, ids_keep))[-1]
-    pred = model.decoder(encoded, ids_restore).float()
     target = patches if target_units is None else cut_patches(target_units, c.patch_frames, c.patch_bands)
-    if c.norm_pix_loss:
-        var, mean = torch.var_mean(target, dim=-1, keepdim=True, correction=0)
-        target = (target - mean) / (var + 1e-6).sqrt()
-    per_patch = (pred - target).square().mean(dim=-1)
-    return Reconstruction((per_patch * mask).sum() / mask.sum(), pred, target, mask, ids_restore)
+    return reconstruct_patches(
+        lambda visible, ids: model.through_blocks(model.embed_patches(visible, ids))[-1],
+        model.decoder,
+        patches,
+        target,
+        noise,
+        c.mask_ratio,
+        pixel_ddof=0 if c.norm_pix_loss else None,
+    )
 
 
 def initialise(model: Model, seed: int) -> None:

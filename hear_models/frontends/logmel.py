@@ -5,14 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hear_models.frontends.filterbanks import mel_filter_bank
+from hear_models.frontends.filterbanks import mel_filter_bank, slaney_filter_bank
+
+FILTERS = {"htk": mel_filter_bank, "slaney": slaney_filter_bank}
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram: centred STFT with reflected edges, power, HTK mel triangles, natural logarithm.
+    """Log-mel spectrogram: centred STFT with reflected edges, power, mel triangles, natural logarithm.
 
     The defaults are the front end of MW-MAE (specification section 3): 25 ms Hann windows, a frame every 10 ms,
     80 bands from 50 to 8000 Hz, `log(mel + eps)` with eps the float32 machine epsilon. Silence is -15.942385.
+    `filters`: "htk", triangles of peak 1 on the HTK scale; "slaney", triangles of area 1 on Slaney's (MSM-MAE).
     """
 
     mel_filters: Tensor
@@ -27,6 +30,7 @@ class LogMel(nn.Module):
         f_min: float = 50.0,
         f_max: float = 8_000.0,
         log_offset: float = torch.finfo(torch.float32).eps,
+        filters: str = "htk",
     ) -> None:
         super().__init__()
         self.sample_rate = sample_rate
@@ -34,8 +38,10 @@ class LogMel(nn.Module):
         self.hop_samples = hop_samples
         self.n_mels = n_mels
         self.log_offset = log_offset
-        filters = mel_filter_bank(window_samples, sample_rate, n_mels, f_min, f_max)
-        self.register_buffer("mel_filters", filters, persistent=False)
+        self.filters = filters
+        self.register_buffer(
+            "mel_filters", FILTERS[filters](window_samples, sample_rate, n_mels, f_min, f_max), persistent=False
+        )
         self.register_buffer("window", torch.hann_window(window_samples, periodic=True), persistent=False)
 
     @property

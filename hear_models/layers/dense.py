@@ -18,11 +18,11 @@ def dense(x: Tensor, layer: nn.Linear) -> Tensor:
     return linear(x, layer.weight, layer.bias)
 
 
-def dense_gelu(x: Tensor, layer: nn.Linear) -> Tensor:
-    """[..., in] → [..., out]: the tanh approximation of GELU (Flax's default) after the linear layer."""
+def dense_gelu(x: Tensor, layer: nn.Linear, approximate: str = "tanh") -> Tensor:
+    """[..., in] → [..., out]: GELU after the linear layer; its approximation "tanh" (Flax's default) or "none"."""
     if _fused(x, layer):
-        return _op()(x, layer.weight, layer.bias, "gelu", [], "tanh")
-    return gelu(linear(x, layer.weight, layer.bias), approximate="tanh")
+        return _op()(x, layer.weight, layer.bias, "gelu", [], approximate)
+    return gelu(linear(x, layer.weight, layer.bias), approximate=approximate)
 
 
 def dense_add(x: Tensor, layer: nn.Linear, residual: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ def materialise(model: nn.Module) -> None:
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.is_meta:
-                module.register_parameter(name, nn.Parameter(torch.zeros(parameter.shape)))
+                module.register_parameter(name, nn.Parameter(torch.zeros(parameter.shape), parameter.requires_grad))
 
 
 def lecun_normal_(weight: Tensor, fan_in: float, rng: torch.Generator) -> None:

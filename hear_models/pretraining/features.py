@@ -109,7 +109,10 @@ def _cached(
 ) -> Source:
     """Run `segments` through the front end into `cache` unless they are there; written whole or not at all."""
     bands = frontend.n_mels
-    digest = hashlib.sha256(json.dumps([key, repr(vars(frontend).get("log_offset")), bands]).encode()).hexdigest()[:16]
+    settings: list[object] = [key, repr(vars(frontend).get("log_offset")), bands]
+    if frontend.filters != "htk" or frontend.sample_rate != 16_000:
+        settings += [frontend.filters, frontend.sample_rate]
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     data, index = cache / f"{name}-{digest}.f16", cache / f"{name}-{digest}.starts.npy"
     if not index.exists():
         cache.mkdir(parents=True, exist_ok=True)
