@@ -14,8 +14,10 @@ from hear_models.evaluation.code import PACKAGE, ROOT, source_files
 
 # Rooms of this package whose code changes embeddings. What finds, checks and downloads weights does not: they are in
 # the key themselves.
-OWN_ROOMS = ("pipeline", "frontends", "layers", "corpus.prefetch", "corpus.encoders")
-OWN_EXTRACTION = tuple(f"evaluation.{name}" for name in ("extraction", "loaded", "embedding_writing", "folder"))
+OWN_ROOMS = ("pipeline", "frontends", "layers", "corpus.encoders")
+OWN_EXTRACTION = tuple(
+    f"evaluation.{name}" for name in ("extraction", "loaded", "embedding_writing", "folder", "reading")
+)
 
 
 def own_code_sha256(module: str = "") -> str:

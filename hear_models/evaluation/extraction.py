@@ -18,21 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_models.corpus.discover import Source
 from hear_models.corpus.encoders import Encoders
-from hear_models.corpus.prefetch import Prefetcher, Window
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.code_digest import own_code_sha256
 from hear_models.evaluation.embedding_cache import EmbeddingCache, key_digest, write_durably
 from hear_models.evaluation.embedding_writing import PROFILE, SplitWriter, copy_task_files, names_of
 from hear_models.evaluation.folder import packing_order
 from hear_models.evaluation.loaded import Loaded, weights_of
+from hear_models.evaluation.reading import Clip, read_ahead
 from hear_models.evaluation.subject import Subject
 from hear_models.evaluation.tasks import EVENT, Task, TaskError
 from hear_models.validation.module import describe
 
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 600.0}  # audio handed to the model at once; the model bounds its own memory
-AHEAD_BATCHES = 4.0  # decoded audio that may wait, in batches
 BATCHES = ("clips", "kit")
 
 
@@ -52,12 +50,6 @@ class Extraction:
 
 
 _Group = tuple[list[str], list[np.ndarray], list[np.ndarray]]  # files, embeddings, times in ms or nothing
-
-
-@dataclass(frozen=True)
-class _Clip:
-    file: str
-    samples: np.ndarray  # float32 [samples] at the model's rate
 
 
 def extract(
@@ -235,21 +227,19 @@ class _Run:
     def embed_split(self, split: str, folder: Path, packed: Sequence[str], shown_as: Path) -> dict[str, Any]:
         """Write one split; returns its width and times."""
         wall, cpu = time.perf_counter(), time.process_time()
-        ahead_s = AHEAD_BATCHES * max(self.batch_seconds, self.kit_batch * (self.task.sample_duration or 0.0))
-        files = list(self.task.items(split))
-        rate = self.loaded.sample_rate
-        sources = [Source(self.task.audio(rate, split, file), file) for file in files]
+        rate, files = self.loaded.sample_rate, list(self.task.items(split))
+        paths = [(file, self.task.audio(rate, split, file)) for file in files]
         with ExitStack() as stack:
             writer = stack.enter_context(closing(SplitWriter(self.task, split, folder, packed, shown_as)))
-            prefetcher = stack.enter_context(Prefetcher(sources, rate, workers=self.workers, ahead_s=ahead_s))
+            clips = stack.enter_context(closing(read_ahead(paths, rate, self.task.sample_duration, self.workers)))
             encoders = None
             if self.loaded.subject.is_ours:
                 one_by_one = self.mode == "kit"  # a model whose batches matter is asked for one at a time
                 found = Encoders(self.loaded.model, self.loaded.device, 1 if one_by_one else len(files))
                 encoders = stack.enter_context(closing(found))
-            waiting: deque[tuple[list[_Clip], Callable[[], list[_Group]]]] = deque()
+            waiting: deque[tuple[list[Clip], Callable[[], list[_Group]]]] = deque()
             done = 0
-            for batch in chain(self._batches_of(self._clips(split, files, prefetcher)), [None]):
+            for batch in chain(self._batches_of(clips), [None]):
                 if batch is not None:
                     waiting.append((batch, self._begin(batch, encoders)))
                 while waiting and (batch is None or len(waiting) > (encoders.workers if encoders else 0)):
@@ -258,7 +248,7 @@ class _Run:
             dim = writer.finish()
         return {"dim": dim, "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
 
-    def _take(self, batch: list[_Clip], result: Callable[[], list[_Group]], writer: SplitWriter) -> int:
+    def _take(self, batch: list[Clip], result: Callable[[], list[_Group]], writer: SplitWriter) -> int:
         """Hand the embeddings of a batch to the writer; the number of its clips. An error names them."""
         try:
             for names, embeddings, times in result():
@@ -269,26 +259,8 @@ class _Run:
             raise self._located(HearModelsError(f"{describe(error)}."), writer.split, batch) from error
         return len(batch)
 
-    def _clips(self, split: str, files: list[str], prefetcher: Prefetcher) -> Iterator[_Clip]:
-        """Clips in the order of SPLIT.json, each checked to be what the kit would read."""
-        samples = np.zeros(0, np.float32)
-        rate = self.loaded.sample_rate
-        for index, item in prefetcher:
-            if isinstance(item, Window):
-                samples = item.samples
-                continue
-            path = self.task.audio(rate, split, files[index])
-            if item.error is not None:
-                raise TaskError(f"{item.error} `hear-models tasks check` lists what else is wrong with the task.")
-            if item.sample_rate != rate or item.channels != 1:
-                raise TaskError(
-                    f"{path} has {item.sample_rate} Hz and {item.channels} channels, expected {rate} Hz mono. "
-                    "`hear-models tasks check` lists what else is wrong, `hear-models tasks resample` makes a rate."
-                )
-            yield _Clip(files[index], samples)
-
-    def _batches_of(self, clips: Iterator[_Clip]) -> Iterator[list[_Clip]]:
-        batch: list[_Clip] = []
+    def _batches_of(self, clips: Iterator[Clip]) -> Iterator[list[Clip]]:
+        batch: list[Clip] = []
         n_samples = 0
         limit = self.batch_seconds * self.loaded.sample_rate
         for clip in clips:
@@ -300,7 +272,7 @@ class _Run:
         if batch:
             yield batch
 
-    def _begin(self, batch: list[_Clip], encoders: Encoders | None) -> Callable[[], list[_Group]]:
+    def _begin(self, batch: list[Clip], encoders: Encoders | None) -> Callable[[], list[_Group]]:
         """A call that gives the embeddings of a batch: of one of ours begun already, of a foreign module when asked."""
         audio = [torch.from_numpy(clip.samples).to(self.loaded.device) for clip in batch]
         names = [clip.file for clip in batch]
@@ -337,7 +309,7 @@ class _Run:
                 groups.append((files, list(_array(self.loaded.scene(stacked))), []))
         return groups
 
-    def _located(self, error: HearModelsError, split: str, batch: list[_Clip]) -> HearModelsError:
+    def _located(self, error: HearModelsError, split: str, batch: list[Clip]) -> HearModelsError:
         """The same error with the clips at which it happened, unless it names one."""
         first, last = batch[0].file, batch[-1].file
         if first in str(error) or any(clip.file in str(error) for clip in batch):
