@@ -1,0 +1,195 @@
+"""Labelled clips in the forms of GISE-51: mixtures with text files, LMDB, CSV lists (specification section 9)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from hear_models.errors import AudioFileError, HearModelsError, InputError, UsageError
+from hear_models.pipeline.audio import read_audio, resample
+from hear_models.pipeline.decoding import shown
+
+AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
+LABEL_DELIMITER, AUDIOSET_DELIMITER = ",", ";"  # names of AudioSet's classes contain commas
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One event of a mixture."""
+
+    onset_s: float
+    offset_s: float
+    label: str
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """A clip that is read when it is wanted, and what is heard in it."""
+
+    name: str  # path or key, for messages
+    labels: tuple[str, ...]  # one that is heard twice may stand there twice
+    fold: int | None  # of ESC-50
+    read: Callable[[int], np.ndarray]  # sample rate in Hz → float32 [samples], mono
+
+
+def read_annotations(path: Path) -> list[Annotation]:
+    """The lines `onset TAB offset TAB label` of a text file, seconds.
+
+    Raises:
+        InputError: a line is something else; the message has its number.
+    """
+    annotations = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Give a text file of annotations.") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            onset, offset, label = line.split("\t")
+            annotations.append(Annotation(float(onset), float(offset), label))
+        except ValueError:
+            raise InputError(
+                f"{path}, line {number}: {line[:60]!r} is no annotation. Write onset, offset, label with tabs between."
+            ) from None
+    return annotations
+
+
+def mixture_folder(folder: Path) -> list[LabelledClip]:
+    """The recordings of a folder that have a text file of annotations beside them, in order of their names.
+
+    Raises:
+        InputError: there is none, or an annotation is damaged.
+    """
+    clips = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.name[0] != "."):
+        note = path.with_suffix(".txt")
+        if note.exists():
+            labels = tuple(annotation.label for annotation in read_annotations(note))
+            clips.append(LabelledClip(str(path), labels, None, _file_reader(path)))
+    if not clips:
+        raise InputError(f"{folder} holds no recording with a .txt of annotations beside it. See docs/tagging.md.")
+    return clips
+
+
+def labelled_list(path: Path, delimiter: str = LABEL_DELIMITER) -> list[LabelledClip]:
+    """The clips of a CSV with the columns `files` and `labels`; paths count from the folder of the CSV.
+
+    Raises:
+        InputError: a column is missing or the file cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}). Give a CSV with the columns files and labels.") from error
+    if not rows or not {"files", "labels"} <= rows[0].keys():
+        raise InputError(f"{path} has no rows with the columns files and labels. Give both.")
+    clips = []
+    for row in rows:
+        labels = tuple(label for label in (row["labels"] or "").split(delimiter) if label)
+        clips.append(LabelledClip(row["files"], labels, None, _file_reader(path.parent / row["files"])))
+    return clips
+
+
+def read_lmdb(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[LabelledClip]:
+    """The clips of an LMDB file as the authors pack them, in order of their numbers.
+
+    Each record is a msgpack list: a whole FLAC file, the labels joined by `delimiter`, or (ESC-50) the number of a
+    class and a fold. The labels of the latter are the number as a string.
+
+    Raises:
+        InputError: no LMDB file, or a record of another form.
+        HearModelsError: the package `lmdb` is not installed.
+    """
+    import msgpack
+
+    try:
+        import lmdb
+    except ImportError:
+        raise HearModelsError(
+            'Reading LMDB files needs another package. Run: pip install "hear-models[lmdb]"'
+        ) from None
+    try:
+        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False, readahead=False)
+    except lmdb.Error as error:
+        raise InputError(f"{path} is no LMDB file ({error}). Give the file that was packed.") from error
+    with environment, environment.begin(buffers=False) as transaction:
+        number = _unpacked(msgpack, transaction.get(b"__len__"), path, "__len__")
+        if not isinstance(number, int):
+            raise InputError(f"{path}: the number of records is {number!r}. Give a file of the authors' packer.")
+        for key in map(str, range(number)):
+            record = _unpacked(msgpack, transaction.get(key.encode()), path, key)
+            if not (isinstance(record, list) and len(record) in (2, 3) and isinstance(record[0], bytes)):
+                raise InputError(f"{path}: record {key} is not FLAC and labels. Give a file of the authors' packer.")
+            label, fold = record[1], record[2] if len(record) == 3 else None
+            labels = tuple(label.split(delimiter)) if isinstance(label, str) else (str(label),)
+            yield LabelledClip(f"{path}, record {key}", labels, fold, _bytes_reader(record[0], f"{path}, record {key}"))
+
+
+def _unpacked(msgpack: Any, value: bytes | None, path: Path, key: str) -> Any:
+    if value is None:
+        raise InputError(f"{path} has no record {key}. Give a file of the authors' packer.")
+    try:
+        return msgpack.unpackb(value, raw=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise InputError(f"{path}: record {key} is damaged ({error}). Pack it again.") from error
+
+
+def _file_reader(path: Path) -> Callable[[int], np.ndarray]:
+    return lambda sample_rate: read_audio(path, sample_rate)
+
+
+def _bytes_reader(data: bytes, name: str) -> Callable[[int], np.ndarray]:
+    def read(sample_rate: int) -> np.ndarray:
+        try:
+            samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise AudioFileError(f"{shown(name)} is no audio ({error}). Pack it again.") from error
+        return resample(samples.mean(axis=1), rate, sample_rate)
+
+    return read
+
+
+def read_label_map(path: Path) -> tuple[str, ...]:
+    """The classes of a label map, a JSON object of name → index, in order of the index.
+
+    Raises:
+        InputError: not that, or the indices are not 0 to n - 1.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Give a JSON object of name and index.") from error
+    if not isinstance(table, dict) or sorted(map(str, table.values())) != sorted(map(str, range(len(table)))):
+        raise InputError(f"{path} is no label map. Give a JSON object of names with the indices 0 to n - 1.")
+    return tuple(sorted(table, key=lambda name: int(table[name])))
+
+
+def multi_hot(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Targets float32 [classes]: 1 for each label.
+
+    Raises:
+        InputError: a label is no class.
+    """
+    place = {name: index for index, name in enumerate(classes)}
+    target = np.zeros(len(classes), np.float32)
+    for label in labels:
+        if label not in place:
+            raise InputError(f"{label!r} is none of the {len(classes)} classes ({', '.join(classes[:3])}, ...).")
+        target[place[label]] = 1
+    return target
+
+
+def known(labels: Sequence[LabelledClip]) -> tuple[str, ...]:
+    """Every label of some clips, in order of the alphabet (of bytes), as the authors number them."""
+    if not labels:
+        raise UsageError("There are no clips to take classes from. Give some.")
+    return tuple(sorted({label for clip in labels for label in clip.labels}))

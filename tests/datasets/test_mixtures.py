@@ -1,0 +1,152 @@
+"""Soundscapes are drawn and rendered as by the authors' script, sample for sample."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from golden_inputs import GOLDEN
+
+from hear_models.datasets.gise51 import mixture_folder, read_annotations
+from hear_models.datasets.loudness import loudness
+from hear_models.datasets.mixtures import Library, Mixture, draw_mixture, render, sixteen_bits, write_mixtures
+from hear_models.datasets.silence import isolated_event, strip_silence
+from hear_models.datasets.time_stretch import stretch
+from hear_models.errors import AudioFileError, InputError, UsageError
+
+FOLDER = GOLDEN / "gise51"
+CORPUS = FOLDER / "corpus"
+REFERENCE = np.load(FOLDER / "mixtures.npz")
+SILENCE = np.load(FOLDER / "strip_silence.npz")
+
+
+def official(number: int) -> dict:
+    path = CORPUS / "mix" / f"soundscape_unimodal{number}_proc_00.jams"
+    return json.loads(path.read_text())["annotations"][0]
+
+
+@pytest.fixture(scope="module")
+def mixtures() -> list[Mixture]:
+    """The twelve soundscapes of the authors' script, from its seed and its choices of recordings."""
+    events, backgrounds = Library(CORPUS / "fg"), Library(CORPUS / "bg")
+    rng = np.random.RandomState(123)
+    chosen = [[CORPUS / spec[1][1] for spec in official(n)["sandbox"]["scaper"]["fg_spec"]] for n in range(12)]
+    return [draw_mixture(files, events, backgrounds, rng) for files in chosen]
+
+
+def test_every_draw_is_that_of_the_authors(mixtures):
+    for number, mixture in enumerate(mixtures):
+        written = official(number)["data"]
+        sounds = [mixture.background, *mixture.by_time()]
+        assert len(sounds) == len(written)
+        for ours, theirs in zip(sounds, written, strict=True):
+            value = theirs["value"]
+            assert (ours.label, ours.file) == (value["label"], CORPUS / value["source_file"])
+            found = [ours.source_time_s, ours.duration_s, ours.snr_db, ours.event_time_s, ours.end_s]
+            end = theirs["time"] + theirs["duration"]
+            wanted = [value["source_time"], value["event_duration"], value["snr"], theirs["time"], end]
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
+        lines = read_annotations(CORPUS / "mix" / f"soundscape_unimodal{number}_proc_00.txt")
+        assert [line.label for line in lines] == mixture.labels
+        np.testing.assert_allclose([a.onset_s for a in lines], [e.event_time_s for e in mixture.by_time()], atol=1e-12)
+        np.testing.assert_allclose([a.offset_s for a in lines], [e.end_s for e in mixture.by_time()], atol=1e-12)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_samples_are_those_of_the_authors(mixtures, number):
+    """Sources at 22,050 Hz to the last bits; resampled ones (Keys_jangling, 44.1 kHz) as near as two resamplers are."""
+    ours = render(mixtures[number])
+    resampled = "Keys_jangling" in mixtures[number].labels
+    tolerance = 1e-3 if resampled else 1e-8
+    assert len(ours) == REFERENCE[f"m{number}/n"]
+    np.testing.assert_allclose(ours[::97], REFERENCE[f"m{number}/every97"], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(np.abs(ours).max(), REFERENCE[f"m{number}/peak"], rtol=0, atol=tolerance)
+    rms = np.sqrt((ours[:110_000].reshape(50, 2200) ** 2).mean(axis=1))
+    np.testing.assert_allclose(rms, REFERENCE[f"m{number}/block_rms"][:50], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_flac_is_that_of_the_authors_bit_by_bit(mixtures, number):
+    theirs, _ = soundfile.read(CORPUS / "mix" / f"soundscape_unimodal{number}_proc_00.flac", dtype="int16")
+    samples = render(mixtures[number])
+    np.testing.assert_array_equal(sixteen_bits(samples, official=True), theirs)
+    ours = sixteen_bits(samples).astype(float)
+    assert abs((ours / 2**15 - samples).mean()) < 1e-6 < abs((theirs / 2**15 - samples).mean())  # quirk "flac-floor"
+
+
+@pytest.mark.parametrize("clip", ["Dog/a", "Wind/b", "Tap/c"])
+def test_pauses_are_cut_where_sox_cuts_them(clip):
+    samples = SILENCE[f"{clip}/in"]
+    for name in (name for name in SILENCE.files if name.startswith(f"{clip}/sox_")):
+        pause_s = float(name.rpartition("_")[2])
+        np.testing.assert_array_equal(strip_silence(samples, 22_050, pause_s), SILENCE[name])
+    event = isolated_event(samples, 22_050, clip.partition("/")[0])
+    if f"{clip}/out" in SILENCE.files:
+        np.testing.assert_array_equal(event, SILENCE[f"{clip}/out"])
+    else:
+        assert event is None
+
+
+def test_loudness_of_a_full_scale_sine_is_that_of_the_standard():
+    """BS.1770: 997 Hz at 0 dBFS in one channel is -3.01 LUFS; the authors' filters are 0.06 off."""
+    for rate in (22_050, 48_000):
+        tone = np.sin(2 * np.pi * 997 * np.arange(5 * rate) / rate)
+        assert loudness(tone, rate) == pytest.approx(-3.01, abs=0.1)
+        assert loudness(tone / 10, rate) == pytest.approx(-23.01, abs=0.1)
+    assert loudness(np.zeros(22_050), 22_050) == -np.inf
+
+
+def test_pauses_do_not_make_a_recording_quieter():
+    tone = 0.1 * np.sin(2 * np.pi * 997 * np.arange(5 * 22_050) / 22_050)
+    with_pause = np.concatenate([tone, np.zeros(5 * 22_050)])
+    assert loudness(with_pause, 22_050) == pytest.approx(loudness(tone, 22_050), abs=0.5)
+
+
+@pytest.mark.parametrize("factor", [0.95, 1.0, 1.05])
+def test_stretching_keeps_the_pitch(factor):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 22_050)
+    stretched = stretch(tone, factor, 22_050)
+    assert len(stretched) == pytest.approx(44_100 * factor, abs=2)
+    spectrum = np.abs(np.fft.rfft(stretched * np.hanning(len(stretched))))
+    assert spectrum.argmax() * 22_050 / len(stretched) == pytest.approx(440, abs=1)
+    with pytest.raises(UsageError, match="out of range"):
+        stretch(tone, 3.0, 22_050)
+
+
+def test_soundscapes_of_a_folder_are_repeatable_and_go_on_where_they_stopped(tmp_path):
+    written = write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "a", 6)
+    write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "b", 3)
+    again = write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "b", 6)
+    assert written == again
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert len(names) == 12 and names == sorted(path.name for path in (tmp_path / "b").iterdir())
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    clips = mixture_folder(tmp_path / "a")
+    assert [list(clip.labels) for clip in clips] == [mixture.labels for mixture in written]
+    assert {len(mixture.events) for mixture in written} <= {1, 2, 3}
+    samples = clips[0].read(22_050)
+    assert samples.shape == (110_250,) and samples.dtype == np.float32 and 0 < np.abs(samples).max() <= 1
+
+
+def test_every_label_is_drawn_alike_however_many_recordings_it_has():
+    events = Library(CORPUS / "fg")
+    assert len(events.files["Dog"]) == 2 and len(events.files["Tap"]) == 1
+    chosen = events.choose(np.random.default_rng(0), 5000)
+    share = np.mean([path.parent.name == "Dog" for path in chosen])
+    assert share == pytest.approx(1 / 5, abs=0.02)
+
+
+def test_what_cannot_be_mixed_is_said(tmp_path):
+    with pytest.raises(UsageError, match="a folder for each label"):
+        Library(tmp_path)
+    (tmp_path / "bg" / "hum").mkdir(parents=True)
+    soundfile.write(tmp_path / "bg" / "hum" / "quiet.wav", np.zeros(44_100), 22_050)
+    with pytest.raises(InputError, match="silent"):
+        write_mixtures(CORPUS / "fg", tmp_path / "bg", tmp_path / "out", 1)
+    (tmp_path / "bg" / "hum" / "quiet.wav").write_text("no audio")
+    with pytest.raises(AudioFileError, match=r"quiet\.wav"):
+        write_mixtures(CORPUS / "fg", tmp_path / "bg", tmp_path / "out", 1)
+    assert not list((tmp_path / "out").glob("*.flac")) and not list((tmp_path / "out").glob(".*"))
