@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -182,6 +182,10 @@ class Model(HearModel):
         crop = clip[start : start + frames]
         crop = np.pad(crop, ((0, frames - len(crop)), (0, 0)), mode="reflect")
         return ((crop - mean) / (std + STATISTICS_EPS)).astype(np.float32)
+
+    def trained_config(self) -> Config:
+        """Trained as it will be used: the divisor of `training_view` at inference too."""
+        return replace(self.config, statistics_ddof=0)
 
     def embed(self, units: Tensor) -> Tensor:
         """[units, frames, bands] → tokens with positions, class token first if there is one."""

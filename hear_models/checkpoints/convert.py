@@ -98,6 +98,8 @@ def convert(
         trainer = {**read.said, **({"names": read.names} if read.names else {})}
         if config_file is not None:
             trainer |= _read_trainer_config(config_file, ("model",) if official.format == "flax" else ())
+        if official.observe is not None:
+            trainer |= official.observe(read)
         tensors, rows = apply_rules(_prepared(official, read), official.rules)
         values = _infer(official, Shapes({row.name: row.shape for row in rows}, official.rules), trainer, given)
         values = check_fields(module.Config, values)

@@ -139,6 +139,7 @@ class Official:
             ".*num_batches_tracked"; the report lists them.
         prepare: what must happen to the arrays before the rules, for instance joining two into one; they come without
             those of `drop`. None: nothing.
+        observe: what `infer` must know of the arrays' values; joins the trainer's configuration. None: nothing.
     """
 
     format: str
@@ -148,6 +149,7 @@ class Official:
     licence: str | None = None
     drop: Sequence[str] = ()
     prepare: Callable[[Source], Mapping[str, SourceArray]] | None = None
+    observe: Callable[[Source], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

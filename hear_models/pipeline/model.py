@@ -115,6 +115,14 @@ class HearModel(Shared, nn.Module):
         """Tokens [units, tokens, width] → steps [units, steps, dim]."""
         raise NotImplementedError
 
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Whether pretraining decays this parameter's weights; all, unless the family's paper says otherwise."""
+        return True
+
+    def trained_config(self) -> Any:
+        """The `Config` to write beside weights that this project trains, where it differs from the published one."""
+        return self.config
+
     # ------------------------------------------------------------------ the flow
 
     def encode(self, units: Tensor) -> Tensor:

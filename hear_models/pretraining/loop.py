@@ -83,7 +83,7 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
 
     o = recipe.optimiser
     model.to(run.device).train()
-    adam = torch.optim.AdamW(model.parameters(), lr=0.0, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
+    adam = torch.optim.AdamW(decay_groups(model, o.weight_decay), lr=0.0, betas=o.betas, eps=o.eps)
     first, lineage = _resume(recipe, run, model, adam, lineage)
     last = min(o.steps, first + run.stop_after) if run.stop_after is not None else o.steps
     report(f"{recipe.family}: updates {first} to {last} of {o.steps}, {o.batch} crops each, on {run.device}")
@@ -138,13 +138,25 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     return step
 
 
+def decay_groups(model: HearModel, weight_decay: float) -> list[dict[str, Any]]:
+    """The trained parameters for AdamW, those that the family's paper decays first."""
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": weight_decay},
+        {"params": [], "weight_decay": 0.0},
+    ]
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[0 if model.decays(name, parameter) else 1]["params"].append(parameter)
+    return [group for group in groups if group["params"]]
+
+
 def _family(name: str) -> Any:
     """The module of a family that has a pretraining objective."""
-    known = sorted({entry.family for entry in list_models()})
-    module = import_module(f"hear_models.{name}") if name in known else None
-    if not hasattr(module, "reconstruct"):
-        raise UsageError(f"The family {name!r} cannot be pretrained. Use mwmae or mae.")
-    return module
+    modules = {family: import_module(f"hear_models.{family}") for family in {entry.family for entry in list_models()}}
+    able = sorted(family for family, module in modules.items() if hasattr(module, "reconstruct"))
+    if name not in able:
+        raise UsageError(f"The family {name!r} cannot be pretrained. Use one of {', '.join(able)}.")
+    return modules[name]
 
 
 def _sources(recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]) -> list:
@@ -168,11 +180,12 @@ def _save(
     tensors = {}
     for name, parameter in model.named_parameters():
         tensors[f"parameter/{name}"] = parameter.detach().cpu()
-        for moment in MOMENTS:
-            tensors[f"{moment}/{name}"] = adam.state[parameter][moment].cpu()
+        if parameter.requires_grad:
+            for moment in MOMENTS:
+                tensors[f"{moment}/{name}"] = adam.state[parameter][moment].cpu()
     about = {"step": str(step), "recipe": recipe.digest, "lineage": json.dumps(lineage)}
     write_atomically(run.output / STATE, save(tensors, about))
-    config: dict[str, Any] = asdict(model.config) | {"statistics_ddof": 0}  # trained as it will be used
+    config: dict[str, Any] = asdict(model.trained_config())
     weights = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()}
     notes = {"recipe": asdict(recipe), "step": step, **lineage}
     write_checkpoint(run.output / MODEL, family=recipe.family, config=config, tensors=weights, notes=notes)
@@ -196,6 +209,8 @@ def _resume(
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
                     parameter.copy_(file.get_tensor(f"parameter/{name}"))
+                    if not parameter.requires_grad:
+                        continue
                     moments = {m: file.get_tensor(f"{m}/{name}").to(parameter.device) for m in MOMENTS}
                     adam.state[parameter] = {"step": torch.tensor(float(step)), **moments}
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
