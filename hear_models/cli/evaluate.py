@@ -55,6 +55,9 @@ SHOWN_FAILURES = 20
 )
 @click.option("--device", metavar="NAME", help="For embeddings: cpu, cuda, ...  [default: cuda if there is one]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Option of the models, may be repeated.")
+@click.option(
+    "--floors/--no-floors", default=True, help="Score logmel-stats and random-projection too.  [default: floors]"
+)
 @click.option("--allow-untrained", is_flag=True, help="Accept models with random weights.")
 @click.option("--probe", type=click.Choice(["linear", "knn"]), help="Quick look; NOT comparable with the leaderboard.")
 @click.option("--random-labels", is_flag=True, help="Shuffle the labels first: a test that nothing leaks.")
@@ -75,6 +78,7 @@ def command(
     embeddings_dir: str,
     device: str | None,
     settings: tuple[str, ...],
+    floors: bool,
     allow_untrained: bool,
     probe: str | None,
     random_labels: bool,
@@ -87,6 +91,8 @@ def command(
     MODEL is a registry name, a .safetensors file, hf://ORG/REPO, or any importable module that follows the HEAR API
     (MODULE:WEIGHTS gives it a weights file).
 
+    Two floors that learned nothing, logmel-stats and random-projection, are scored beside the models.
+
     Every model embeds every task; then small classifiers are trained on the embeddings, one job for each model, task
     and seed, and each job writes one record below --results. `hear-models leaderboard` makes the table.
 
@@ -95,7 +101,7 @@ def command(
 
     Exit code 1: some jobs failed, and are listed at the end.
     """
-    from hear_models.evaluation.settings import Request, parse_only, parse_seeds
+    from hear_models.evaluation.settings import FLOORS, Request, parse_only, parse_seeds
 
     judge_given = ctx.get_parameter_source("judge") == click.core.ParameterSource.COMMANDLINE
     protocol_given = ctx.get_parameter_source("protocol") == click.core.ParameterSource.COMMANDLINE
@@ -103,6 +109,7 @@ def command(
         raise click.UsageError("--probe is a quick look of its own. Leave --judge and --protocol out.")
     request = Request(
         models=models,
+        floors=FLOORS if floors else (),
         tasks_dir=tasks_dir,
         only=parse_only(only),
         protocol=None if probe else protocol,

@@ -106,6 +106,8 @@ def _subjects(request: Request) -> list[Subject]:
         resolve(name, options, allow_untrained=request.allow_untrained, how="--allow-untrained")
         for name in request.models
     ]
+    floors = [resolve(name, {}) for name in request.floors]
+    subjects += [floor for floor in floors if floor.slug not in {subject.slug for subject in subjects}]
     slugs = Counter(subject.slug for subject in subjects)
     if twice := [subject.name for subject in subjects if slugs[subject.slug] > 1]:
         raise UsageError(f"{' and '.join(twice)} are the same model. Name it once.")

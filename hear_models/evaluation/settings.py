@@ -13,6 +13,7 @@ from hear_models.evaluation.record import JUDGES, NOT_COMPARABLE
 
 PROBE_PREFIX = "probe-"
 LARGEST_SEED = 2**32 - 1
+FLOORS = ("logmel-stats", "random-projection")  # what a score is worth shows beside models that learned nothing
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Request:
 
     Args:
         models: names as `subject.resolve` takes them.
+        floors: evaluated behind the models, without `settings`, unless they are among them already.
         tasks_dir: folder of task folders; `only` names some of them as `tasks.list_tasks` takes them.
         protocol: "hear" or "paper"; None for a probe.
         judge: "builtin", "heareval", "probe-linear" or "probe-knn".
@@ -37,6 +39,7 @@ class Request:
 
     models: Sequence[str]
     tasks_dir: str | Path
+    floors: Sequence[str] = ()
     only: Sequence[str] = ()
     protocol: str | None = "hear"
     judge: str = "builtin"

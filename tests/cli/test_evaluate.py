@@ -26,7 +26,7 @@ def evaluate(run, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.syspath_prepend(str(place))
-    return lambda *arguments: run("evaluate", "--tasks-dir", place / "tasks", *arguments)
+    return lambda *arguments: run("evaluate", "--tasks-dir", place / "tasks", "--no-floors", *arguments)
 
 
 def test_a_quick_look_prints_a_table_and_marks_it_and_its_files(evaluate, tmp_path):
@@ -94,6 +94,16 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(evaluate, tmp_path, arguments
     assert code == 2 and out == ""
     assert said in err and "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_floors_are_scored_beside_every_model_and_once(run, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(place))
+    tasks = ["--tasks-dir", place / "tasks", "--probe", "knn", "--json"]
+    told = json.loads(run("evaluate", "heard_bands", *tasks)[1])
+    assert [row["model"] for row in told["rows"]] == ["heard_bands", "logmel-stats", "random-projection"]
+    told = json.loads(run("evaluate", "random-projection", *tasks)[1])
+    assert (told["done"], told["kept"]) == (0, 2)
 
 
 def test_the_help_fits_80_columns_and_says_what_a_quick_look_is_worth(run, monkeypatch):
