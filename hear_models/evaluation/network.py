@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from hear_models.evaluation.masks import fill_mask
+
 BETA_1, BETA_2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults, which the kit keeps
 BATCH_NORM_MOMENTUM, BATCH_NORM_EPS = 0.1, 1e-5
 SUMMARY_ROWS = 64  # rows of random input that the kit's summary printer draws after building a network
@@ -132,7 +134,7 @@ class Probe:
                 save_invstd=at.inverse,
             )
             if self.dropout > 0:
-                at.mask.bernoulli_(1 - self.dropout, generator=self.generator).div_(1 - self.dropout)
+                fill_mask(at.mask, 1 - self.dropout, self.generator)
                 at.hidden.mul_(at.mask)
             hidden = at.hidden.relu_()
         logits = torch.addmm(weights[f"bias{self.depth}"], hidden, weights[f"weight{self.depth}"].t())
