@@ -83,6 +83,22 @@ def two_views(change: Tensor, times: Tensor, burst: float) -> tuple[Response, Re
     return plain, replace(locate(energy, times, burst), width=plain.width)
 
 
+def middle(change: Tensor, times: Tensor, burst: float) -> Response:
+    """The middle of the steps that answer in `change` [steps, dim], however much: at least 10 % of the maximum.
+
+    A convolutional network over one window answers with a box as long as the window, whose height is ragged because
+    strides see the burst in one phase better than in another: its peaks are anywhere, its middle is the place.
+    """
+    energy = change.square().sum(dim=1)
+    answering = times[energy >= 0.1 * energy.max()]
+    return replace(locate(energy, times, burst), centroid=float(answering.max() + answering.min()) / 2)
+
+
+def views(change: Tensor, times: Tensor, burst: float) -> tuple[Response, ...]:
+    """All ways to find the place of the answer in `change` [steps, dim]; a wrong time axis is wrong in each of them."""
+    return (*two_views(change, times, burst), middle(change, times, burst))
+
+
 def responses(ctx: Context) -> tuple[float, list[Response]] | None:
     """Hop in ms and the response to a burst at each of `POSITIONS`; None when a clip has fewer than four steps.
 
@@ -106,8 +122,8 @@ def responses(ctx: Context) -> tuple[float, list[Response]] | None:
         stacked = torch.stack(embeddings)  # [clips, steps, dim]
         change = stacked - stacked.median(dim=0).values
         seen = [i for i in range(len(bursts)) if bool(change[i].any())]
-        views = zip(*(two_views(change[i], row, bursts[i]) for i in seen), strict=True)
-        return hop, min(map(list, views), key=lambda view: np.median([abs(r.error) for r in view]), default=[])
+        ways = zip(*(views(change[i], row, bursts[i]) for i in seen), strict=True)
+        return hop, min(map(list, ways), key=lambda view: np.median([abs(r.error) for r in view]), default=[])
 
     return ctx.shared("burst responses", run)
 

@@ -22,7 +22,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-from hear_models.validation.centres import BACKGROUND, two_views, with_burst
+from hear_models.validation.centres import BACKGROUND, views, with_burst
 from hear_models.validation.context import Context, error, info, warning
 from hear_models.validation.findings import Finding
 from hear_models.validation.timestamps import LARGE_HOP_MS, ROUNDING_MS, hop_ms, standard_times
@@ -277,7 +277,7 @@ def check_drift(ctx: Context) -> Iterator[Finding]:
     for burst, half in ((early, row < (early + late) / 2), (late, row >= (early + late) / 2)):
         if not bool(change[half].any()):
             continue
-        answer = min(two_views(change[half], row[half], burst), key=lambda view: abs(view.error))
+        answer = min(views(change[half], row[half], burst), key=lambda view: abs(view.error))
         hop = hop_ms(row) or 0.0
         tolerance = max(hop, 0.1 * answer.width)
         if abs(answer.error) > tolerance:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hear_models.validation.centres import check_centres, locate, two_views
+from hear_models.validation.centres import check_centres, locate, middle, two_views
 from hear_models.validation.context import Context
 from hear_models.validation.module import HearModule
 from validate._base import Frames, hear_functions
@@ -96,3 +96,12 @@ def test_what_all_steps_share_is_taken_away():
     change[10, 1] = 3.0
     plain, local = two_views(change, times, burst=400.0)
     assert abs(plain.error) > 100 and abs(local.error) < 1
+
+
+def test_a_ragged_box_is_where_its_middle_is():
+    """Strided convolutions over a window of 1 s: a box whose highest peak may stand anywhere."""
+    times = torch.arange(50, dtype=torch.float64) * 50
+    change = torch.zeros(50, 1, dtype=torch.float64)
+    change[10:31, 0] = torch.tensor([0.6, 0.5, 1.0] + [0.5, 0.6, 0.7] * 6, dtype=torch.float64)
+    assert abs(locate(change.square().sum(dim=1), times, burst=1000.0).error) > 100
+    assert middle(change, times, burst=1000.0).error == pytest.approx(0.0)
