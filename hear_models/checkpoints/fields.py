@@ -41,10 +41,13 @@ def _as_type_of(default: Any, name: str, value: Any) -> Any:
             return float(value)
         raise UsageError(f"{name}={value!r} is not a number. Write for instance {name}={default}.")
     if isinstance(default, tuple):
+        kind = type(default[0]) if default else int
         if isinstance(value, (list, tuple)) and all(
-            isinstance(item, int) and not isinstance(item, bool) for item in value
+            isinstance(item, kind) and not isinstance(item, bool) for item in value
         ):
             return tuple(value)
+        if kind is str:
+            raise UsageError(f'{name}={value!r} is not a list of texts. Write for instance {name}=["dog","rain"].')
         raise UsageError(f"{name}={value!r} is not a list of whole numbers. Write for instance {name}=[2,5,0].")
     if isinstance(value, type(default)):
         return value

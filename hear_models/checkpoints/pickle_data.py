@@ -56,7 +56,7 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, (bool, float)):
         return repr(value)
     if isinstance(value, int):
-        return str(value) if abs(value) < 1 << 64 else "a huge integer"
+        return str(value) if abs(value) < 1 << 63 else "a huge integer"
     if isinstance(value, str):
         return f"'{printable(value, 60)}'"
     if isinstance(value, (Name, Instance)):

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 from hear_models.checkpoints.pickle_data import Instance, Name, shown
 from hear_models.errors import CheckpointError
 
-MAX_STEPS = 4_000_000  # opcodes, and values copied by them; an official ViT-B with optimiser has fewer than 100,000
+MAX_STEPS = 2_000_000  # opcodes, and values copied by them; an official ViT-B with optimiser has fewer than 100,000
 MAX_BYTES = 64 << 20  # of one pickle; tensors lie outside of it
 MAX_NAME_CHARACTERS = 500
 MAX_KEY_DEPTH = 4  # of tuples as keys: hashing a deep tuple would overflow the interpreter's stack
+OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}  # of protocols below 3
+RECORD_STEPS = 10  # a record takes as much memory as ten lists
 STOP = ord(b".")
 MARK = object()
 
@@ -101,6 +103,7 @@ class Machine:
 
     def record(self, name: Name, args: tuple[Any, ...] = (), kwargs: dict[Any, Any] | None = None) -> Instance:
         """An inert record of an object that is not made."""
+        self.spend(RECORD_STEPS)
         self.records[name] += 1
         return Instance(name, args, kwargs)
 
@@ -154,7 +157,7 @@ class Machine:
             raise self.wrong("a class is named by something that is not text")
         if max(len(module), len(name)) > MAX_NAME_CHARACTERS:
             raise self.wrong("a class has an impossibly long name")
-        return Name(module, name)
+        return Name(OLD_MODULES.get(module, module), name)
 
     def make(self, name: Any, args: Any, kwargs: Any = None) -> None:
         if not isinstance(name, Name):

@@ -18,31 +18,30 @@ from hear_models.checkpoints.torch_tensor import STORED, LazyTensor, Storage, la
 
 Args = tuple[Any, ...]
 
-# an alarm, not the wall: the reader has no way to call anything at all
+# An alarm, not the wall: the reader has no way to call anything at all. Names that honest objects have stay out.
 # fmt: off
 ALARMS = frozenset(
     {
-        # the operating system, processes, the network
-        "os", "posix", "nt", "posixpath", "ntpath", "subprocess", "_posixsubprocess", "sys", "socket",
-        "shutil", "pty", "commands", "popen2", "webbrowser", "asyncio", "tempfile", "fileinput",
-        "urllib.request", "ftplib", "smtplib", "telnetlib", "requests",
+        # the operating system, processes, the network, files
+        "os", "posix", "nt", "posixpath", "ntpath", "subprocess", "_posixsubprocess", "sys", "socket", "shutil", "pty",
+        "commands", "popen2", "webbrowser", "asyncio", "tempfile", "fileinput", "urllib.request", "ftplib", "smtplib",
+        "telnetlib", "requests", "io.open", "io.open_code", "io.FileIO", "_io.open", "_io.open_code", "_io.FileIO",
         # whatever runs or imports code
-        "runpy", "code", "codeop", "ctypes", "importlib", "imp", "pkgutil", "pdb", "timeit", "trace", "pip",
-        "zipimport", "cProfile", "profile", "doctest", "distutils", "setuptools", "ensurepip", "venv",
+        "runpy", "codeop", "code.interact", "code.InteractiveInterpreter", "code.InteractiveConsole", "ctypes",
+        "importlib", "imp", "pkgutil", "zipimport", "pdb", "timeit", "trace.Trace", "cProfile", "profile.run",
+        "profile.runctx", "profile.Profile", "doctest", "distutils", "setuptools", "pip", "ensurepip", "venv",
         "idlelib", "linecache", "operator.methodcaller", "types.CodeType", "types.FunctionType",
         # readers that run code themselves
         "marshal", "pickle", "_pickle", "dill", "cloudpickle", "shelve", "numpy.load", "numpy.fromfile",
-        "numpy.memmap", "numpy.testing", "torch.load", "torch.hub", "torch.jit.load", "torch.ops",
-        "torch.package", "torch.serialization.load", "torch.storage._load_from_bytes",
-        "torch.utils.cpp_extension", "torch._inductor",
+        "numpy.memmap", "numpy.testing", "torch.load", "torch.hub", "torch.jit.load", "torch.ops", "torch.package",
+        "torch.serialization.load", "torch.storage._load_from_bytes", "torch.utils.cpp_extension", "torch._inductor",
         # built-in functions
         "builtins.eval", "builtins.exec", "builtins.compile", "builtins.execfile", "builtins.__import__",
-        "builtins.open", "builtins.input", "builtins.breakpoint", "builtins.apply", "builtins.setattr",
-        "builtins.delattr", "builtins.globals", "builtins.vars", "builtins.file",
+        "builtins.open", "builtins.file", "builtins.input", "builtins.breakpoint", "builtins.apply",
+        "builtins.setattr", "builtins.delattr", "builtins.globals", "builtins.vars",
     }
 )
 # fmt: on
-OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
 STORAGES = {
     "FloatStorage": "float32",
     "DoubleStorage": "float64",
@@ -72,7 +71,6 @@ class TorchNames:
         self.open_storage = open_storage
 
     def make(self, name: Name, args: Args, kwargs: dict[Any, Any], machine: Machine) -> Any:
-        name = Name(OLD_MODULES.get(name.module, name.module), name.name)
         full = f"{name.module}.{name.name}"
         if _alarm(name):
             raise machine.wrong(
@@ -163,7 +161,7 @@ def _made(machine: Machine, kind: Any, args: Args = (), kwargs: dict[Any, Any] |
     """What a helper of Python's would make of the class that it is handed; helpers are not handed helpers."""
     if not isinstance(kind, Name):
         raise ValueError("an object has no class")
-    if kind.module in ("copyreg", "copy_reg", "torch._tensor"):
+    if kind.module in ("copyreg", "torch._tensor"):
         raise ValueError(f"{kind} is no class")
     return machine.interpretation.make(kind, args, kwargs or {}, machine)
 
@@ -278,7 +276,9 @@ def _scalar(machine: Machine, dtype: Any, data: Any = None) -> Any:
     return np.frombuffer(data, kind)[0].item() if kind != "?" else data != b"\0"
 
 
-def _array_shell(machine: Machine, *_: Any) -> ArrayShell:
+def _array_shell(machine: Machine, kind: Any = None, *_: Any) -> ArrayShell:
+    if kind != Name("numpy", "ndarray"):
+        raise ValueError(f"{shown(kind)} is no array")
     return ArrayShell()
 
 

@@ -19,7 +19,7 @@ from hear_models.checkpoints.pickle_data import printable
 from hear_models.checkpoints.windows import CHUNK, Window
 from hear_models.errors import CheckpointError
 
-MAX_DIRECTORY_BYTES = 32 << 20  # some 200,000 entries; a ViT-B with optimiser has about 1,000
+MAX_DIRECTORY_BYTES = 8 << 20  # some 50,000 entries; a ViT-B with optimiser has about 1,000
 END_BYTES = 22 + 65535 + 20  # the end record, its comment, and the pointer to the record of large archives
 ENCRYPTED, STORED, DEFLATED = 0x1, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 
