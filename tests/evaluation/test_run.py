@@ -146,7 +146,7 @@ def start(request: Request) -> subprocess.Popen:
     """The command itself, in a process group of its own, ten seeds of the real judge."""
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "hear_models.cli.main", "evaluate", *request.models),
+            *(sys.executable, "-m", "hear_models.cli.main", "evaluate", "--no-floors", *request.models),
             *("--tasks-dir", str(request.tasks_dir), "--results", str(request.results)),
             *("--embeddings-dir", str(request.embeddings_dir), "--protocol", "paper", "--seeds", "4", "--jobs", "2"),
         ],
