@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from queue import Queue
-from threading import Event, Thread
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from hear_models.pretraining.batches import Batches
 from hear_models.pretraining.degrade import Degrade, degrade
 from hear_models.pretraining.features import Source
 from hear_models.pretraining.recipe import Data
@@ -23,7 +22,7 @@ class Batch(NamedTuple):
     target: np.ndarray
 
 
-class Crops:
+class Crops(Batches[Batch]):
     """Draws crops from a mixture of sources.
 
     Args:
@@ -95,32 +94,3 @@ class Crops:
                 seen.append(self.view(degrade(clip, self.how, self.band_hz, rng), np.random.default_rng(place)))
         target = np.stack(clean)
         return Batch(np.stack(seen) if seen else target, target)
-
-    def stream(self, first_step: int, last_step: int, size: int, ahead: int = 4) -> Iterator[Batch]:
-        """Batches of the steps [first_step, last_step), made by a thread a few steps ahead."""
-        queue: Queue[Batch | BaseException] = Queue(ahead)
-        stopped = Event()
-
-        def work() -> None:
-            try:
-                for step in range(first_step, last_step):
-                    queue.put(self.batch(step, size))
-                    if stopped.is_set():
-                        return
-            except BaseException as error:  # handed to the consumer, where it is raised
-                queue.put(error)
-
-        worker = Thread(target=work, daemon=True)
-        worker.start()
-        try:
-            for _ in range(first_step, last_step):
-                item = queue.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stopped.set()
-            while worker.is_alive():
-                while not queue.empty():
-                    queue.get_nowait()
-                worker.join(0.05)

@@ -73,7 +73,7 @@ def folder_source(
             return []
         return [samples[i : i + segment] for i in range(0, len(samples), segment)]
 
-    return _cached(folder.name, ("folder", listing, segment), cache, frontend, _ahead(load, paths, workers), report)
+    return _cached(folder.name, ("folder", listing, segment), cache, frontend, load_ahead(load, paths, workers), report)
 
 
 def procedural_source(
@@ -86,11 +86,11 @@ def procedural_source(
     def load(index: int) -> list[np.ndarray]:
         return [generate(scene_seed(seed, index), PROCEDURAL_S, frontend.sample_rate)]
 
-    return _cached("procedural", key, cache, frontend, _ahead(load, range(count), workers), report)
+    return _cached("procedural", key, cache, frontend, load_ahead(load, range(count), workers), report)
 
 
-def _ahead(load: Callable, items: Iterable, workers: int) -> Iterator[np.ndarray]:
-    """Segments in the order of the items, loaded by threads a little ahead."""
+def load_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[np.ndarray]:
+    """Segments in the order of the items, loaded by threads a little ahead; `load` gives a list for each item."""
     with ThreadPoolExecutor(workers) as pool:
         source = iter(items)
         waiting = [pool.submit(load, item) for item in islice(source, 4 * workers)]
@@ -107,11 +107,36 @@ def _cached(
     segments: Iterator[np.ndarray],
     report: Callable[[str], None],
 ) -> Source:
-    """Run `segments` through the front end into `cache` unless they are there; written whole or not at all."""
-    bands = frontend.n_mels
-    settings: list[object] = [key, repr(vars(frontend).get("log_offset")), bands]
+    """Run `segments` through the front end into `cache` unless they are there."""
+    settings: list[object] = [key, repr(vars(frontend).get("log_offset")), frontend.n_mels]
     if frontend.filters != "htk" or frontend.sample_rate != 16_000:
         settings += [frontend.filters, frontend.sample_rate]
+
+    def log_mel(samples: np.ndarray) -> np.ndarray | None:
+        if len(samples) < frontend.min_samples:
+            return None
+        return frontend(torch.from_numpy(samples)[None])[0].numpy()
+
+    return cached_features(name, settings, cache, frontend.n_mels, map(log_mel, segments), report)
+
+
+def cached_features(
+    name: str,
+    settings: list[object],
+    cache: Path,
+    bands: int,
+    features: Iterable[np.ndarray | None],
+    report: Callable[[str], None],
+) -> Source:
+    """The features of recordings from `cache`, or, the first time, from `features`; written whole or not at all.
+
+    Args:
+        settings: everything that decides what they are, as JSON can hold it.
+        features: each [frames, bands]; None is left out.
+
+    Raises:
+        UsageError: there are none.
+    """
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     data, index = cache / f"{name}-{digest}.f16", cache / f"{name}-{digest}.starts.npy"
     if not index.exists():
@@ -120,15 +145,13 @@ def _cached(
         partial = data.with_suffix(f".{os.getpid()}.partial")
         try:
             with partial.open("wb") as file, torch.inference_mode():
-                for samples in segments:
-                    if len(samples) < frontend.min_samples:
-                        continue
-                    log_mel = frontend(torch.from_numpy(samples)[None])[0].to(torch.float16).numpy()
-                    file.write(log_mel.tobytes())
-                    starts.append(starts[-1] + len(log_mel))
+                for array in features:
+                    if array is not None:
+                        file.write(array.astype(np.float16).tobytes())
+                        starts.append(starts[-1] + len(array))
                 file.flush()
                 os.fsync(file.fileno())
-            if len(starts) == 1:
+            if starts[-1] == 0:
                 raise UsageError(f"No recording of {name} could be read. Give a folder of recordings.")
             partial.replace(data)
         finally:
@@ -137,6 +160,6 @@ def _cached(
         np.save(index_partial, np.array(starts))
         index_partial.replace(index)
     starts_array = np.load(index)
-    features = np.memmap(data, np.float16, "r").reshape(-1, bands)
-    report(f"{name}: {len(starts_array) - 1} recordings, {len(features) / 360_000:.2f} h of log-mel features")
-    return Source(name, features, starts_array)
+    mapped = np.memmap(data, np.float16, "r").reshape(-1, bands)
+    report(f"{name}: {len(starts_array) - 1} recordings, {len(mapped) / 360_000:.2f} h of features")
+    return Source(name, mapped, starts_array)

@@ -8,44 +8,28 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from hear_models.checkpoints.files import write_atomically
 from hear_models.checkpoints.safetensors_file import read_header, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.pipeline.model import HearModel
-from hear_models.pretraining.crops import Crops
-from hear_models.pretraining.features import folder_source, procedural_source
+from hear_models.pretraining.objectives import build, initial_weights, is_masked, is_tagger, objective_of, options_of
 from hear_models.pretraining.recipe import Recipe
+from hear_models.pretraining.run import Run
 from hear_models.zoo import list_models, load_model
 from hear_models.zoo.licensing import inherited
 
 STATE, MODEL, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where and how a recipe is run. Only `folders` and `init` change what is computed."""
-
-    output: Path
-    folders: tuple[Path, ...] = ()
-    cache: Path | None = None  # features; None = in the output folder
-    init: Path | None = None  # begin with the weights of this checkpoint (a second stage)
-    device: str = "cpu"
-    workers: int = 2  # threads that read audio
-    save_every_s: float = 300.0
-    log_every: int = 50
-    stop_after: int | None = None  # updates in this call, then save and return
-    synthetic_batch: bool = False  # train on one batch again and again: what the loop does without the data path
 
 
 def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) -> int:
@@ -65,21 +49,17 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
         raise UsageError(
             f"[model] of the recipe does not fit {recipe.family}: {error}. Use fields of its Config."
         ) from None
-    model = module.Model(config, seed=recipe.seed, decoder=True)
+    model = build(module, config, recipe.seed)
     lineage: dict[str, Any] = {}  # for the header: the weights that training began with, and the licence that binds
     if run.init is not None:
-        base = load_model(run.init, family=recipe.family, decoder=True)
-        model.load_state_dict(base.state_dict())
+        base = load_model(run.init, family=recipe.family, **options_of(module))
+        model.load_state_dict(initial_weights(model, base, report))
         sha256 = base.checkpoint.sha256 if base.checkpoint else None
         lineage = inherited(read_header(run.init), run.init.name, sha256)
     run.output.mkdir(parents=True, exist_ok=True)
     for orphan in run.output.glob(".*.part"):  # of a run that was killed while it saved
         orphan.unlink()
-    band_hz = model.frontend.band_hz.numpy()
-    sources = _sources(recipe, run, model, report)
-    crops = Crops(
-        sources, recipe.data, config.frames_per_unit, model.training_view, recipe.seed, recipe.degrade, band_hz
-    )
+    objective = objective_of(recipe, run, module, model, report)
 
     o = recipe.optimiser
     model.to(run.device).train()
@@ -91,19 +71,16 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     began = saved = logged = time.monotonic()
     waited, losses = 0.0, []
     step = first
-    batches = crops.stream(first, last, o.batch)
-    repeated = crops.batch(0, o.batch) if run.synthetic_batch else None
+    batches = objective.batches.stream(first, last, o.batch)
+    repeated = objective.batches.batch(0, o.batch) if run.synthetic_batch else None
     with _stop_signals() as stop, (run.output / LOG).open("a", encoding="utf-8") as log:
         while step < last and not stop:
             waiting_since = time.monotonic()
             batch = repeated or next(batches)
             waited += time.monotonic() - waiting_since
 
-            units, target = (torch.from_numpy(array).to(run.device) for array in batch)
-            noise_rng = np.random.Generator(np.random.PCG64([recipe.seed, step, 1]))
-            noise = torch.from_numpy(noise_rng.random((o.batch, config.tokens), dtype=np.float32))
             with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=o.precision == "bfloat16"):
-                loss = module.reconstruct(model, units, noise.to(run.device), target).loss
+                loss = objective.loss(batch, step)
             adam.zero_grad(set_to_none=True)
             loss.backward()
             for group in adam.param_groups:
@@ -153,25 +130,10 @@ def decay_groups(model: HearModel, weight_decay: float) -> list[dict[str, Any]]:
 def _family(name: str) -> Any:
     """The module of a family that has a pretraining objective."""
     modules = {family: import_module(f"hear_models.{family}") for family in {entry.family for entry in list_models()}}
-    able = sorted(family for family, module in modules.items() if hasattr(module, "reconstruct"))
+    able = sorted(family for family, module in modules.items() if is_masked(module) or is_tagger(module))
     if name not in able:
         raise UsageError(f"The family {name!r} cannot be pretrained. Use one of {', '.join(able)}.")
     return modules[name]
-
-
-def _sources(recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]) -> list:
-    cache, data = run.cache or run.output / "features", recipe.data
-    folders = [folder_source(f, cache, model.frontend, data.segment_s, run.workers, report) for f in run.folders]
-    frames = sum(int(source.frames.sum()) for source in folders)
-    share = data.procedural_share if folders else 1.0
-    sources = [(source, (1 - share) * source.frames.sum() / frames) for source in folders]
-    if data.procedural_hours > 0 and share > 0:
-        sources.append(
-            (procedural_source(data.procedural_hours, recipe.seed, cache, model.frontend, run.workers, report), share)
-        )
-    if not sources:
-        raise UsageError("There is nothing to train on. Give --data FOLDER, or procedural_hours in the recipe.")
-    return sources
 
 
 def _save(
@@ -183,12 +145,19 @@ def _save(
         if parameter.requires_grad:
             for moment in MOMENTS:
                 tensors[f"{moment}/{name}"] = adam.state[parameter][moment].cpu()
+    tensors |= {f"buffer/{name}": buffer.cpu() for name, buffer in _kept_buffers(model)}
     about = {"step": str(step), "recipe": recipe.digest, "lineage": json.dumps(lineage)}
     write_atomically(run.output / STATE, save(tensors, about))
     config: dict[str, Any] = asdict(model.trained_config())
-    weights = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()}
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     notes = {"recipe": asdict(recipe), "step": step, **lineage}
     write_checkpoint(run.output / MODEL, family=recipe.family, config=config, tensors=weights, notes=notes)
+
+
+def _kept_buffers(model: HearModel) -> list[tuple[str, Tensor]]:
+    """What training changes beside the parameters: running statistics."""
+    kept = model.state_dict()
+    return [(name, buffer) for name, buffer in model.named_buffers() if name in kept]
 
 
 def _resume(
@@ -213,6 +182,8 @@ def _resume(
                         continue
                     moments = {m: file.get_tensor(f"{m}/{name}").to(parameter.device) for m in MOMENTS}
                     adam.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+                for name, buffer in _kept_buffers(model):
+                    buffer.copy_(file.get_tensor(f"buffer/{name}"))
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Delete it to begin again.") from None
     log = run.output / LOG

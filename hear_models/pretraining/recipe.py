@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import sys
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,17 @@ class Optimiser:
 
 
 @dataclass(frozen=True)
+class Tagging:
+    """How classes are learned; the defaults are those of the GISE-51 paper (specification section 7)."""
+
+    frames: int = 500  # length of a crop; shorter clips are padded
+    loss: str = "bce"  # "bce" or "focal"
+    mixup: bool = True  # every clip is mixed with another one
+    official_mixup: bool = False  # the same shares in every batch (quirk "mixup-shares")
+    masks: bool = True  # SpecAugment on half of the crops
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One pretraining run."""
 
@@ -63,11 +74,15 @@ class Recipe:
     data: Data = field(default_factory=Data)
     degrade: Degrade = field(default_factory=Degrade)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    tagging: Tagging = field(default_factory=Tagging)
 
     @property
     def digest(self) -> str:
         """Names what the run computes; a run resumes only under the recipe that it began with."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        values = asdict(self)
+        if self.tagging == Tagging():
+            del values["tagging"]  # runs that were begun before taggers could be trained go on
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_recipe(name_or_path: str) -> Recipe:
@@ -110,7 +125,7 @@ def _fill(cls: Any, table: dict[str, Any], where: str) -> Any:
             raise UsageError(f"{where}: unknown field {name!r}. Known: {', '.join(known)}.")
         factory = known[name].default_factory
         default = known[name].default if factory is MISSING else factory()
-        if isinstance(default, Data | Degrade | Optimiser):
+        if is_dataclass(default):
             value = _fill(type(default), value, f"{where} [{name}]")
         elif isinstance(default, tuple):
             value = tuple(value)
