@@ -20,7 +20,7 @@ FLOORS = {
     0: {"errors", "resources"},
     1: {"layers", "frontends", "pipeline", "checkpoints"},
     2: {"zoo"},
-    3: {"mwmae", "mae", "msm_mae", "logmel_stats", "random_projection"},
+    3: {"mwmae", "mae", "msm_mae", "gise51", "logmel_stats", "random_projection"},
     4: {"datasets", "pretraining", "validation", "corpus", "evaluation"},
     5: {"cli"},
 }
