@@ -53,7 +53,12 @@ def test_every_model_has_its_info_in_both_forms(run, name):
     code, out, _ = run("info", name)
     assert code == 0 and out.startswith(f"name                    {name}\n")
     assert all(
-        len(line) <= 80 or "http" in line or "sha256" in line or "_run1" in line or "/" in line.split()[-1]
+        len(line) <= 80
+        or "http" in line
+        or "sha256" in line
+        or "_run1" in line
+        or "load_model(" in line
+        or "/" in line.split()[-1]
         for line in out.splitlines()
     )
     content = json.loads(run("info", name, "--json")[1])
