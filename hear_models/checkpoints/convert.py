@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from hear_models.checkpoints.mapping import Official, Row, Shapes, Source, Sourc
 from hear_models.checkpoints.readers import READERS
 from hear_models.checkpoints.safetensors_file import part_of, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,9 @@ def convert(
     official: Official = module.OFFICIAL
     if official.licence is not None and not accept_licence and (lines := acceptance(official.licence)):
         raise UsageError(
-            f"the official weights of {family} have a licence of their own: {official.licence}.\n"
+            f"the weights of {family} are under the {official.licence}.\n"
             + "\n".join(lines)
-            + "\nIf you accept that, say so with --accept-license (in Python: accept_licence=True)."
+            + "\nIf you accept it, add --accept-license (in Python: accept_licence=True)."
         )
     output = Path(output)
     if output.suffix != ".safetensors":
@@ -99,7 +101,7 @@ def convert(
         if config_file is not None:
             trainer |= _read_trainer_config(config_file, ("model",) if official.format == "flax" else ())
         if official.observe is not None:
-            trainer |= official.observe(read)
+            trainer |= _asked(official.observe, read)
         tensors, rows = apply_rules(_prepared(official, read), official.rules)
         values = _infer(official, Shapes({row.name: row.shape for row in rows}, official.rules), trainer, given)
         values = check_fields(module.Config, values)
@@ -164,10 +166,13 @@ def _dropped(key: str, official: Official) -> bool:
 def _prepared(official: Official, read: Source) -> Mapping[str, SourceArray]:
     """The arrays that the rules are applied to: without those that no network needs, changed by the family."""
     kept = replace(read, arrays={key: array for key, array in read.arrays.items() if not _dropped(key, official)})
-    if official.prepare is None:
-        return kept.arrays
+    return kept.arrays if official.prepare is None else _asked(official.prepare, kept)
+
+
+def _asked(function: Callable[[Source], Mapping[str, T]], source: Source) -> Mapping[str, T]:
+    """What a family's function says of a file; whatever it stumbles over is the file's fault."""
     try:
-        return official.prepare(kept)
+        return function(source)
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         raise CheckpointError(f"the file is not as the official code writes it ({error}). Fetch it again.") from error
 

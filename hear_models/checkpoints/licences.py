@@ -57,8 +57,8 @@ TERMS = (
         FORBIDDEN,
         terms="internal evaluation only, no redistribution",
         acceptance=(
-            "Read it: LICENSE in https://github.com/nttcslab/msm-mae, for weights of the other",
-            "repository LICENSE.pdf in https://github.com/nttcslab/m2d.",
+            "Read it: LICENSE in https://github.com/nttcslab/msm-mae, or, for weights of the",
+            "other repository, LICENSE.pdf in https://github.com/nttcslab/m2d.",
             "It lets you evaluate the weights internally. It forbids to sell, lend or pass",
             "them on, to disclose, modify, translate or reverse engineer them. Whether a",
             "conversion is a modification in that sense, this project cannot say.",

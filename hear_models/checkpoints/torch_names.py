@@ -328,18 +328,11 @@ KNOWN: dict[str, Callable[..., Any]] = {
     "copyreg.__newobj__": _new_object,
     "copyreg.__newobj_ex__": _new_object_with_keywords,
     "numpy.dtype": _dtype,
-    **{
-        f"{module}.{name}": function
-        for module in ("numpy.core", "numpy._core")
-        for name, function in {
-            "multiarray.scalar": _scalar,
-            "multiarray._reconstruct": _array_shell,
-            "numeric._frombuffer": _array,
-        }.items()
-    },
-    **{f"pathlib.{name}": _path for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path")},
-    **{
-        f"pathlib._local.{name}": _path
-        for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path")
-    },
 }
+for _module in ("numpy.core", "numpy._core"):  # before and since NumPy 2
+    KNOWN[f"{_module}.multiarray.scalar"] = _scalar
+    KNOWN[f"{_module}.multiarray._reconstruct"] = _array_shell
+    KNOWN[f"{_module}.numeric._frombuffer"] = _array
+for _module in ("pathlib", "pathlib._local"):  # the second: Python 3.13
+    for _kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"):
+        KNOWN[f"{_module}.{_kind}"] = _path
