@@ -141,15 +141,15 @@ def _save(
 ) -> None:
     tensors = {}
     for name, parameter in model.named_parameters():
-        tensors[f"parameter/{name}"] = parameter.detach().cpu()
+        tensors[f"parameter/{name}"] = parameter.detach().cpu().contiguous()
         if parameter.requires_grad:
             for moment in MOMENTS:
-                tensors[f"{moment}/{name}"] = adam.state[parameter][moment].cpu()
+                tensors[f"{moment}/{name}"] = adam.state[parameter][moment].cpu().contiguous()
     tensors |= {f"buffer/{name}": buffer.cpu() for name, buffer in _kept_buffers(model)}
     about = {"step": str(step), "recipe": recipe.digest, "lineage": json.dumps(lineage)}
     write_atomically(run.output / STATE, save(tensors, about))
     config: dict[str, Any] = asdict(model.trained_config())
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     notes = {"recipe": asdict(recipe), "step": step, **lineage}
     write_checkpoint(run.output / MODEL, family=recipe.family, config=config, tensors=weights, notes=notes)
 
@@ -180,7 +180,7 @@ def _resume(
                     parameter.copy_(file.get_tensor(f"parameter/{name}"))
                     if not parameter.requires_grad:
                         continue
-                    moments = {m: file.get_tensor(f"{m}/{name}").to(parameter.device) for m in MOMENTS}
+                    moments = {m: torch.empty_like(parameter).copy_(file.get_tensor(f"{m}/{name}")) for m in MOMENTS}
                     adam.state[parameter] = {"step": torch.tensor(float(step)), **moments}
                 for name, buffer in _kept_buffers(model):
                     buffer.copy_(file.get_tensor(f"buffer/{name}"))

@@ -87,6 +87,7 @@ class Tagging:
 
     def __init__(self, recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]) -> None:
         self.settings, self.model = recipe.tagging, model
+        model.to(memory_format=torch.channels_last)  # on a CPU 1.3 to 2 times as many crops a second
         if self.settings.loss not in LOSSES:
             raise UsageError(f"[tagging] loss = {self.settings.loss!r} is unknown. Use one of {', '.join(LOSSES)}.")
         sources = [labelled_source(path, run, model, report) for path in run.folders]
