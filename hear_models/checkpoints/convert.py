@@ -40,6 +40,7 @@ class Conversion:
     parameters: int
     sha256: str
     licence: str | None = None  # as the file's header says it; None: as the manifests say
+    notes: tuple[str, ...] = ()  # what was met in the official file and not understood
 
 
 def convert(
@@ -133,6 +134,7 @@ def convert(
         sum(value.size for value in tensors.values()),
         sha256,
         None if official.licence is None else _licence_line(official.licence),
+        read.notes,
     )
 
 

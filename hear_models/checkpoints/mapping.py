@@ -44,6 +44,7 @@ class Source:
         ignored: parts of the file that no network needs, for the report.
         said: what stands in a torch file beside the tensors, as plain data: {"args": {"input_size": [80, 208], ...}}.
         names: of a torch file and the folders around it, outermost first; releases say things by them.
+        notes: what the reader met and did not understand, a sentence each.
     """
 
     arrays: Mapping[str, SourceArray]
@@ -52,6 +53,7 @@ class Source:
     ignored: tuple[str, ...]
     said: Mapping[str, Any] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from hear_models.checkpoints.flax_msgpack import find_checkpoint, read_flax
 from hear_models.checkpoints.mapping import Source, SourceArray
-from hear_models.checkpoints.torch_file import find_state_dict, read_torch_file
+from hear_models.checkpoints.torch_file import find_state_dict, read_torch_file, state_dict_key
 from hear_models.errors import CheckpointError
 
 
@@ -51,7 +51,8 @@ def read_torch_parameters(path: str | os.PathLike[str]) -> Source:
     """
     file = read_torch_file(path)
     try:
-        state = find_state_dict(file.content)
+        entry = state_dict_key(file.content)
+        state = find_state_dict(file.content, entry)
         arrays = {key: SourceArray(tensor.array(), tensor.dtype) for key, tensor in state.items()}
         said = file.values if isinstance(file.values, dict) else {}
     except CheckpointError as error:
@@ -66,9 +67,8 @@ def read_torch_parameters(path: str | os.PathLike[str]) -> Source:
         description |= {"archive_sha256": file.archive_sha256, "archive_bytes": file.archive.length}
     if type(said.get("epoch")) is int:
         description["epoch"] = said["epoch"]
-    bare = not any(isinstance(value, dict) for value in said.values())
-    ignored = () if bare else tuple(str(key) for key in said)
-    return Source(arrays, None, description, (*ignored, *file.notes), said, file.names)
+    ignored = () if entry is None else tuple(str(key) for key in said if key != entry)
+    return Source(arrays, None, description, ignored, said, file.names, file.notes)
 
 
 READERS: dict[str, Callable[[str | os.PathLike[str]], Source]] = {

@@ -120,12 +120,18 @@ def find_state_dict(content: Any, key: str | None = None) -> dict[str, LazyTenso
     Raises:
         CheckpointError: nothing or more than one thing fits, or an entry is an object that could not be read.
     """
-    if key is not None:
-        if not (isinstance(content, dict) and key in content):
-            raise CheckpointError(f"the file has no entry {key!r}; it has {_keys(content)}.")
-        return _state_dict(content[key], key)
-    if _is_state_dict(content):
+    chosen = state_dict_key(content) if key is None else key
+    if chosen is None:
         return _state_dict(content, "the file")
+    if not (isinstance(content, dict) and chosen in content):
+        raise CheckpointError(f"the file has no entry {chosen!r}; it has {_keys(content)}.")
+    return _state_dict(content[chosen], str(chosen))
+
+
+def state_dict_key(content: Any) -> Any:
+    """The entry that `find_state_dict` takes by its rule; None if the content itself is the state dict."""
+    if _is_state_dict(content):
+        return None
     if not isinstance(content, dict):
         raise CheckpointError(f"the file holds {_kind(content)}, not a dictionary with tensors. Save its state_dict().")
     named = [name for name in STATE_KEYS if _is_state_dict(content.get(name))]
@@ -136,7 +142,7 @@ def find_state_dict(content: Any, key: str | None = None) -> dict[str, LazyTenso
         raise CheckpointError(
             f"of the file's entries ({_keys(content)}) {what}. Save the network's state_dict() alone."
         )
-    return _state_dict(content[found[0]], str(found[0]))
+    return found[0]
 
 
 def _sha256(window: Window) -> str:

@@ -37,6 +37,8 @@ def _find_file(path: Path) -> Path:
     if not path.exists():
         raise CheckpointError("it does not exist. Name a .pth, .pt or .ckpt file, or a folder that holds one.")
     if not path.is_dir():
+        if not path.is_file():
+            raise CheckpointError("it is neither a file nor a folder. Copy it to a file first.")
         return path
     found = sorted(
         entry

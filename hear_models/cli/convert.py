@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,9 @@ def _print_report(done: Conversion) -> None:
         shape = "x".join(map(str, row.shape)) or "scalar"
         click.echo(f"  {row.name}  [{shape}]  {row.dtype}, {row.operation}")
     if done.ignored:
-        click.echo(f"not needed: {', '.join(done.ignored)}")
+        click.echo(textwrap.fill(f"not needed: {', '.join(done.ignored)}", 80, subsequent_indent="  "))
+    for note in done.notes:
+        click.echo(note)
     for name, value in done.config.items():
         click.echo(f"{name} = {_plain(value)}")
 
