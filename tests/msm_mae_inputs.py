@@ -51,7 +51,8 @@ def clips(case: dict) -> Tensor:
 def convert_mini(name: str, folder: Path) -> Path:
     """An official mini checkpoint, converted as a user converts it: the folder's name is part of the format."""
     path = folder / f"{name}.safetensors"
-    convert("msm_mae", FOLDER / name, path, overrides=HEADS[name], accept_licence=True)
+    if not path.exists():
+        convert("msm_mae", FOLDER / name, path, overrides=HEADS[name], accept_licence=True)
     return path
 
 

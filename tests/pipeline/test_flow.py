@@ -11,7 +11,7 @@ from golden_inputs import clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_models import logmel_stats, mae, mwmae, random_projection
+from hear_models import logmel_stats, mae, msm_mae, mwmae, random_projection
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline import batching
 from hear_models.pipeline.fill import continued
@@ -29,6 +29,9 @@ MODELS = {
     "logmel_stats": logmel_stats.Model(),
     "random_projection": random_projection.Model(),
 }
+SMALL = {"width": 24, "depth": 2, "heads": 3, "frames_per_unit": 208}
+MODELS["msm_mae"] = msm_mae.Model(msm_mae.Config(**SMALL))
+MODELS["msm_mae trim"] = msm_mae.Model(msm_mae.Config(**SMALL, normalize="fixed", tail="trim"))
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 
@@ -229,3 +232,62 @@ def test_compiled_network_gives_the_same_embeddings_at_any_number_of_units():
     for n_samples in (3_000, 80_000):
         audio = torch.rand(1, n_samples) - 0.5
         torch.testing.assert_close(compiled.get_scene_embeddings(audio), plain.get_scene_embeddings(audio), **CLOSE)
+
+
+def test_statistics_of_the_call_are_those_of_all_its_clips_whatever_their_lengths():
+    model = msm_mae.Model(msm_mae.Config(**SMALL), normalize="official")
+    clips = [sound(1, 20000), sound(2, 3000) * 0.01, torch.zeros(100), sound(3, 50000)]
+    features = torch.cat([model.spectrogram(torch.nn.functional.pad(c, (0, max(0, 201 - len(c))))) for c in clips])
+    joined = model.statistics(clips)
+    torch.testing.assert_close(joined.mean, features.double().mean())
+    torch.testing.assert_close(joined.std(1), features.double().std())
+    quiet = model.embed_clips([clips[1]])[0]
+    beside = model.embed_clips(clips)[1]
+    assert model.batch_dependent and not torch.allclose(quiet, beside, atol=0.01)
+    fixed = msm_mae.Model(model.config, normalize="fixed", statistics=(float(joined.mean), float(joined.std(1))))
+    torch.testing.assert_close(beside, fixed.embed_clips([clips[1]])[0], **CLOSE)
+
+
+def test_units_of_unequal_length_wait_for_company_but_not_for_ever(monkeypatch):
+    """A clip with a rare tail between many others holds up four forward passes at most, and clips stay in order."""
+    monkeypatch.setattr(batching, "CPU_POSITIONS", 2 * 208)
+    model, batches = MODELS["msm_mae trim"], []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda units: batches.append(units.shape) or encode(units))
+    clips = [sound(0, 1000), *[sound(i, 33120) for i in range(1, 21)]]  # 16 frames, then 20 times 208
+    handed, most = [], 0
+    for steps, _ in model._steps(clips, model._planner("scene"), model.encode):
+        handed.append(steps)
+        most = max(most, sum(shape[0] for shape in batches) - len(handed))
+    assert [len(steps) for steps in handed] == [1] + 20 * [13]
+    assert 4 <= most <= 10
+    assert sorted({shape[1] for shape in batches}) == [16, 208]
+    full = [shape[0] for shape in batches if shape[1] == 208]
+    assert full == 10 * [2], "equal units share a pass although another length lies between them"
+
+
+def test_zeros_behind_a_clip_are_put_there_after_normalisation():
+    model = MODELS["msm_mae"]
+    audio = sound(1, 16000) * 0.01
+    (unit,) = model.units(audio, model.plan(16000, "scene"))
+    assert unit.shape == (208, 80) and not unit[101:].any()
+    torch.testing.assert_close(unit[:101], model.features(audio))
+    assert abs(float(unit[:101].mean())) < 1e-4 and abs(float(unit[:101].std()) - 1) < 1e-3
+
+
+def test_options_that_make_no_sense_are_refused_by_name():
+    for options, said in (
+        ({"normalize": "unit"}, "normalize"),
+        ({"normalize": "dataset"}, "statistics"),
+        ({"normalize": "clip", "statistics": (0.0, 1.0)}, "statistics"),
+        ({"normalize": "fixed", "statistics": (0.0, 0.0)}, "statistics"),
+        ({"normalize": "fixed", "statistics": "loud"}, "statistics"),
+        ({"tail": "cut"}, "tail"),
+        ({"dur_frames": 100}, "dur_frames"),
+        ({"dur_frames": -16}, "dur_frames"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            msm_mae.Model(msm_mae.Config(**SMALL), seed=None, **options)
+    for changes in ({"frames_per_unit": 200}, {"n_mels": 90}, {"heads": 5}, {"sample_rate": 44_100}, {"norm_std": 0.0}):
+        with pytest.raises(UsageError):
+            msm_mae.Config(**{**SMALL, **changes})
