@@ -63,7 +63,7 @@ def write_task(root: Path, clips: int, seconds: float) -> None:
 def checkpoint(name: str, folder: Path) -> tuple[str, str]:
     """(family, file) that both runners load; random:FAMILY gets a file of its default configuration."""
     from hear_models.checkpoints.safetensors_file import write_checkpoint
-    from hear_models.evaluation.subject import resolve
+    from hear_models.evaluation.embeddings.subject import resolve
 
     if not name.startswith(RANDOM):
         subject = resolve(name, allow_untrained=True)
@@ -96,9 +96,9 @@ def one(path: str, tasks_dir: Path, out: Path, threads: int) -> dict[str, float]
     import torch
 
     torch.set_num_threads(threads)
-    from hear_models.evaluation.extraction import extract
-    from hear_models.evaluation.subject import resolve
-    from hear_models.evaluation.tasks import read_task
+    from hear_models.evaluation.embeddings.extraction import extract
+    from hear_models.evaluation.embeddings.subject import resolve
+    from hear_models.evaluation.tasks.task import read_task
 
     loaded = resolve(path, allow_untrained=True).load("cpu")
     began = time.perf_counter()
@@ -113,7 +113,7 @@ def one(path: str, tasks_dir: Path, out: Path, threads: int) -> dict[str, float]
 
 
 def run_kit(family: str, path: str, tasks_dir: Path, out: Path, threads: int) -> dict[str, float]:
-    from hear_models.evaluation.heareval import run_embeddings
+    from hear_models.evaluation.judges.heareval import run_embeddings
 
     report = run_embeddings(f"hear_models.{family}", path, {}, tasks_dir, TASK, out, threads=threads)
     profile = json.loads((out / f"hear_models.{family}" / TASK / "profile.embeddings.json").read_text())

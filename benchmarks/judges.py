@@ -27,8 +27,8 @@ import numpy as np
 from common import machine
 
 from hear_models.errors import HearModelsError
-from hear_models.evaluation.folder import packing_order, read_embedding_folder
-from hear_models.evaluation.protocols import PROTOCOLS
+from hear_models.evaluation.embeddings.folder import packing_order, read_embedding_folder
+from hear_models.evaluation.judges.protocols import PROTOCOLS
 
 SIZES = {"tiny": (12, 96, 6), "esc50": (400, 768, 50)}  # clips a fold, numbers a clip, classes
 FOLDS = tuple(f"fold{index:02d}" for index in range(5))
@@ -67,9 +67,9 @@ def ours(folder: Path, protocol: str, seed: int, logits: Path) -> dict[str, Any]
     program = (
         "import json, resource, sys\n"
         "import numpy as np\n"
-        "from hear_models.evaluation import builtin\n"
-        "from hear_models.evaluation.folder import read_embedding_folder\n"
-        "from hear_models.evaluation.protocols import PROTOCOLS\n"
+        "from hear_models.evaluation.judges import builtin\n"
+        "from hear_models.evaluation.embeddings.folder import read_embedding_folder\n"
+        "from hear_models.evaluation.judges.protocols import PROTOCOLS\n"
         "path, protocol, seed, logits = sys.argv[1:]\n"
         "found = builtin.judge(read_embedding_folder(path), PROTOCOLS[protocol], int(seed))\n"
         "np.savez(logits, **{split: rows.logit for split, rows in found.predictions.items()})\n"
@@ -85,7 +85,7 @@ def ours(folder: Path, protocol: str, seed: int, logits: Path) -> dict[str, Any]
 
 def compare(folder: Path, protocol: str, seed: int) -> dict[str, Any]:
     """Both judges on one folder, ours first: CPU seconds, their ratio, and how far the logits are apart."""
-    from hear_models.evaluation import heareval
+    from hear_models.evaluation.judges import heareval
 
     with tempfile.TemporaryDirectory(prefix="hear-models-judges-") as scratch:
         read = read_embedding_folder(folder)

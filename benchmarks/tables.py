@@ -18,11 +18,11 @@ from pathlib import Path
 
 import click
 
-from hear_models.evaluation.known_tasks import known_tasks
-from hear_models.evaluation.leaderboard import build
-from hear_models.evaluation.published import SEPARATOR, Figure, public_best, tables
-from hear_models.evaluation.results import gather
-from hear_models.evaluation.tabulate import markdown
+from hear_models.evaluation.board.leaderboard import build
+from hear_models.evaluation.board.published import SEPARATOR, Figure, public_best, tables
+from hear_models.evaluation.board.results import gather
+from hear_models.evaluation.board.tabulate import markdown
+from hear_models.evaluation.tasks.known_tasks import known_tasks
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hear_models.evaluation.known_tasks import known_tasks
-from hear_models.evaluation.outcome import Predictions
-from hear_models.evaluation.predictions import write_predictions
-from hear_models.evaluation.record import (
+from hear_models.evaluation.judges.outcome import Predictions
+from hear_models.evaluation.runs.predictions import write_predictions
+from hear_models.evaluation.runs.record import (
     EmbeddingFacts,
     FoldScores,
     Judge,
@@ -22,6 +21,7 @@ from hear_models.evaluation.record import (
     record_stem,
     write_record,
 )
+from hear_models.evaluation.tasks.known_tasks import known_tasks
 
 ESC50, TONIC, PITCH, FSD = (
     "esc50-v2.0.0-full",

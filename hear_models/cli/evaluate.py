@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from hear_models.evaluation.run import Summary
+    from hear_models.evaluation.runs.run import Summary
 
 SHOWN_FAILURES = 20
 
@@ -101,7 +101,7 @@ def command(
 
     Exit code 1: some jobs failed, and are listed at the end.
     """
-    from hear_models.evaluation.settings import FLOORS, Request, parse_only, parse_seeds
+    from hear_models.evaluation.runs.settings import FLOORS, Request, parse_only, parse_seeds
 
     judge_given = ctx.get_parameter_source("judge") == click.core.ParameterSource.COMMANDLINE
     protocol_given = ctx.get_parameter_source("protocol") == click.core.ParameterSource.COMMANDLINE
@@ -127,9 +127,9 @@ def command(
     )
     request.check()  # before torch is loaded
 
-    from hear_models.evaluation.progress import Reporter
-    from hear_models.evaluation.run import evaluate
-    from hear_models.evaluation.summary import plan_text, table
+    from hear_models.evaluation.runs.progress import Reporter
+    from hear_models.evaluation.runs.run import evaluate
+    from hear_models.evaluation.runs.summary import plan_text, table
 
     try:
         with Reporter() as reporter:

@@ -71,8 +71,8 @@ def command(
     form = form or _format_of(output)
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"The folder {output.parent} does not exist. Make it, or write elsewhere.")
-    from hear_models.evaluation.leaderboard import Options, build
-    from hear_models.evaluation.results import gather
+    from hear_models.evaluation.board.leaderboard import Options, build
+    from hear_models.evaluation.board.results import gather
 
     options = Options(
         tasks=_split(tasks),
@@ -119,10 +119,10 @@ def _parse_keys(keys: tuple[str, ...]) -> dict[str, str]:
 
 
 def _render(board, form: str) -> str:  # type: ignore[no-untyped-def]
-    from hear_models.evaluation import tabulate
+    from hear_models.evaluation.board import tabulate
 
     if form == "html":
-        from hear_models.evaluation.page import page
+        from hear_models.evaluation.board.page import page
 
         return page(board)
     text: str = {"terminal": tabulate.terminal, "markdown": tabulate.markdown, "csv": tabulate.csv_text}[form](board)
@@ -140,7 +140,7 @@ def _write(text: str, output: Path | None) -> None:
 
 
 def _print_keys() -> None:
-    from hear_models.evaluation.published import tables
+    from hear_models.evaluation.board.published import tables
 
     for table in tables():
         if table.absent:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tone_tasks import write_module, write_task
 
-from hear_models.evaluation.record import read_record
+from hear_models.evaluation.runs.record import read_record
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hear_models.evaluation import agreement, equality
-from hear_models.evaluation.folder import read_embedding_folder
-from hear_models.evaluation.outcome import Fold, Outcome, Predictions
+from hear_models.evaluation.embeddings.folder import read_embedding_folder
+from hear_models.evaluation.judges import agreement, equality
+from hear_models.evaluation.judges.outcome import Fold, Outcome, Predictions
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ import torch
 from tiny_folder import write_folder
 
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation.builtin import judge
-from hear_models.evaluation.folder import EmbeddingFolderError, read_embedding_folder
-from hear_models.evaluation.protocols import GRIDS, PROTOCOLS, Protocol, protocol
-from hear_models.evaluation.rows import data_splits
+from hear_models.evaluation.embeddings.folder import EmbeddingFolderError, read_embedding_folder
+from hear_models.evaluation.judges.builtin import judge
+from hear_models.evaluation.judges.protocols import GRIDS, PROTOCOLS, Protocol, protocol
+from hear_models.evaluation.judges.rows import data_splits
 
 QUICK = Protocol(
     "hear",

@@ -24,12 +24,12 @@ import torch
 from hear_models import mwmae
 from hear_models.checkpoints.safetensors_file import write_checkpoint
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation import extraction
-from hear_models.evaluation.embedding_writing import labels_at
-from hear_models.evaluation.extraction import Extraction, extract, key_sha256, kit_batch_size
-from hear_models.evaluation.folder import read_embedding_folder
-from hear_models.evaluation.subject import resolve
-from hear_models.evaluation.tasks import TaskError, read_task
+from hear_models.evaluation.embeddings import extraction
+from hear_models.evaluation.embeddings.embedding_writing import labels_at
+from hear_models.evaluation.embeddings.extraction import Extraction, extract, key_sha256, kit_batch_size
+from hear_models.evaluation.embeddings.folder import read_embedding_folder
+from hear_models.evaluation.embeddings.subject import resolve
+from hear_models.evaluation.tasks.task import TaskError, read_task
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation" / "kit_embeddings.zip"
 OPTIONS = {"tvt-v2-5h": {"training": True, "offset": 0.25}}
@@ -135,7 +135,7 @@ def test_our_reader_reads_our_folders(name, echo, tasks):
 @pytest.mark.parametrize("name", tiny_tasks.RATES)
 def test_the_released_kit_writes_these_files_today(name, echo, tasks, modules, tmp_path, monkeypatch):
     """Builds the kit's environment if it is not there yet (network)."""
-    from hear_models.evaluation.heareval import run_embeddings
+    from hear_models.evaluation.judges.heareval import run_embeddings
 
     monkeypatch.syspath_prepend(str(modules))
     module = f"echo_{tiny_tasks.RATES[name]}"
@@ -148,8 +148,8 @@ def test_the_released_kit_writes_these_files_today(name, echo, tasks, modules, t
 @pytest.mark.parametrize("task", ["esc50", "nsynth_pitch", "fsd50k", "dcase2016_task2"])
 def test_the_default_checkpoint_gets_the_kits_embeddings_of_the_toy_tasks(task, tmp_path):
     """k-fold, train/valid/test with integer labels, multilabel with clips of any length, events."""
-    from hear_models.evaluation.heareval import run_embeddings
-    from hear_models.evaluation.make_small import make_small
+    from hear_models.evaluation.judges.heareval import run_embeddings
+    from hear_models.evaluation.tasks.make_small import make_small
 
     make_small(tmp_path / "tasks", only=[task], sample_rates=[16000])
     (folder,) = (tmp_path / "tasks").iterdir()
@@ -436,9 +436,9 @@ def test_a_half_done_folder_of_other_weights_is_not_gone_on_with(tasks, tmp_path
 
 RUN = """
 import sys
-from hear_models.evaluation.extraction import extract
-from hear_models.evaluation.subject import resolve
-from hear_models.evaluation.tasks import read_task
+from hear_models.evaluation.embeddings.extraction import extract
+from hear_models.evaluation.embeddings.subject import resolve
+from hear_models.evaluation.tasks.task import read_task
 print("go", flush=True)
 extract(resolve(sys.argv[1]), read_task(sys.argv[2]), sys.argv[3])
 """
@@ -483,7 +483,7 @@ def test_two_runs_at_once_do_not_write_into_one_folder(tasks, tmp_path):
 
 
 def test_a_disk_that_is_full_is_one_error(echo, monkeypatch):
-    from hear_models.evaluation import embedding_writing
+    from hear_models.evaluation.embeddings import embedding_writing
 
     def full(path: str, data: bytes) -> None:
         raise OSError(28, "No space left on device", path)

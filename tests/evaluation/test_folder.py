@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_folder import write_folder
 
-from hear_models.evaluation.folder import (
+from hear_models.evaluation.embeddings.folder import (
     EmbeddingFolderError,
     active_labels,
     packing_order,

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_models.evaluation import agreement, equality, heareval
-from hear_models.evaluation.folder import EmbeddingFolderError, read_embedding_folder
-from hear_models.evaluation.heareval_environment import REQUIREMENTS, JudgeError, ensure_environment
-from hear_models.evaluation.protocols import GRIDS, PROTOCOLS, Protocol
+from hear_models.evaluation.embeddings.folder import EmbeddingFolderError, read_embedding_folder
+from hear_models.evaluation.judges import agreement, equality, heareval
+from hear_models.evaluation.judges.heareval_environment import REQUIREMENTS, JudgeError, ensure_environment
+from hear_models.evaluation.judges.protocols import GRIDS, PROTOCOLS, Protocol
 
 pytestmark = [pytest.mark.kit, pytest.mark.skipif(sys.platform == "win32", reason="the kit is not pinned for Windows")]
 
@@ -56,13 +56,13 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def test_both_judges_give_the_same_bits_and_the_committed_verdict_is_of_this_code(environment, capsys):
-    """What allows a table to mix them. If the second half fails: `python -m hear_models.evaluation.equality FILE`."""
+    """What allows a table to mix them. If the second half fails: `python -m hear_models.evaluation.judges.equality`."""
     proof = equality.prove(say=print)
     assert set(proof.max_difference.values()) == {0.0} and len(proof.max_difference) == len(equality.CASES)
     committed = [entry for entry in agreement.read_proofs(agreement.COMMITTED) if agreement.is_current(entry)]
     assert [entry for entry in committed if entry.max_difference.keys() == proof.max_difference.keys()], (
-        "agreement.json is of other code: run python -m hear_models.evaluation.equality "
-        "hear_models/evaluation/agreement.json and commit it"
+        "agreement.json is of other code: run python -m hear_models.evaluation.judges.equality "
+        "hear_models/evaluation/judges/agreement.json and commit it"
     )
 
 
@@ -174,9 +174,9 @@ def test_a_kit_that_somebody_changed_is_no_judge_of_record(folds, environment, t
 
 
 RUN = (
-    "import sys; from hear_models.evaluation import heareval\n"
-    "from hear_models.evaluation.folder import read_embedding_folder\n"
-    "from hear_models.evaluation.protocols import PROTOCOLS\n"
+    "import sys; from hear_models.evaluation.judges import heareval\n"
+    "from hear_models.evaluation.embeddings.folder import read_embedding_folder\n"
+    "from hear_models.evaluation.judges.protocols import PROTOCOLS\n"
     "heareval.judge(read_embedding_folder(sys.argv[1]), PROTOCOLS['hear'], 42)\n"
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hear_models.evaluation import heareval_environment as environment
+from hear_models.evaluation.judges import heareval_environment as environment
 
 KIT_WHEEL = "593ccb8a6d651f0f974992768438f388ba59f16b575d945346c5d7ec63f8082f"  # specification, section 5
 PIN = re.compile(r"([A-Za-z0-9_.-]+)==(\S+)((?: ; [^\\]+)?)")
@@ -125,7 +125,8 @@ class TestBuilding:
 
     def test_two_processes_at_once_build_one_environment(self, recipe, tmp_path):
         code = (
-            "import sys; from pathlib import Path; from hear_models.evaluation import heareval_environment as e\n"
+            "import sys; from pathlib import Path\n"
+            "from hear_models.evaluation.judges import heareval_environment as e\n"
             f"e.REQUIREMENTS, e.SOURCES = Path({str(environment.REQUIREMENTS)!r}), Path({str(environment.SOURCES)!r})\n"
             "print(e.ensure_environment(lambda line: print(line, file=sys.stderr)))"
         )

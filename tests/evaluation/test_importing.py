@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation.importing import ImportedError, aggregate_folds, find_scores, import_folder
-from hear_models.evaluation.record import parse_record, record_bytes
-from hear_models.evaluation.statistics import interval
+from hear_models.evaluation.board.importing import ImportedError, aggregate_folds, find_scores, import_folder
+from hear_models.evaluation.board.statistics import interval
+from hear_models.evaluation.runs.record import parse_record, record_bytes
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "hear_scores"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text("utf-8"))

@@ -13,11 +13,11 @@ import pytest
 from leaderboard_records import CLIPS, ESC50, FSD, TONIC, several, write
 
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation import leaderboard
-from hear_models.evaluation.leaderboard import BEST, TIED, WORSE, Board, Options, build
-from hear_models.evaluation.results import gather
-from hear_models.evaluation.tabulate import csv_text, markdown, terminal
-from hear_models.evaluation.wording import caveats
+from hear_models.evaluation.board import leaderboard
+from hear_models.evaluation.board.leaderboard import BEST, TIED, WORSE, Board, Options, build
+from hear_models.evaluation.board.results import gather
+from hear_models.evaluation.board.tabulate import csv_text, markdown, terminal
+from hear_models.evaluation.board.wording import caveats
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "hear_scores"
 README = "mwmae / README / MW-MAE-B-4x16-4l / MW-MAE (released weights)"
@@ -318,7 +318,7 @@ def test_no_published_leaves_them_out(tmp_path):
 
 # -------------------------------------------------------------------------------------------------------------- outputs
 def test_no_line_of_the_terminal_output_is_longer_than_80_columns(tmp_path):
-    from hear_models.evaluation.known_tasks import known_tasks
+    from hear_models.evaluation.tasks.known_tasks import known_tasks
 
     ten = tuple(name for name, task in known_tasks().items() if task.paper_name)
     several(tmp_path, tasks=ten, seeds=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hear_models.evaluation import masks
+from hear_models.evaluation.judges import masks
 
 
 @pytest.mark.parametrize("keep", [0.9, 0.75, 1 / 3])

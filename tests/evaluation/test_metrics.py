@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_models.errors import UsageError
-from hear_models.evaluation.event_metrics import COLLARS, largest_matching, score_events
-from hear_models.evaluation.events import frames_by_file, make_events, median_of_bits
-from hear_models.evaluation.metrics import (
+from hear_models.evaluation.judges.event_metrics import COLLARS, largest_matching, score_events
+from hear_models.evaluation.judges.events import frames_by_file, make_events, median_of_bits
+from hear_models.evaluation.judges.metrics import (
     area_under_roc,
     average_precision,
     finite,

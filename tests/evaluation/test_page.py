@@ -10,9 +10,9 @@ import browser
 import pytest
 from leaderboard_records import ESC50, several, write
 
-from hear_models.evaluation.leaderboard import Options, build
-from hear_models.evaluation.page import page
-from hear_models.evaluation.results import gather
+from hear_models.evaluation.board.leaderboard import Options, build
+from hear_models.evaluation.board.page import page
+from hear_models.evaluation.board.results import gather
 
 HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=2> \"' @@BODY@@"
 RELOAD = ("desktop", 1280, False), ("phone", 390, True)

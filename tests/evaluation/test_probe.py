@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from hear_models.errors import UsageError
-from hear_models.evaluation import probe
-from hear_models.evaluation.folder import EmbeddingFolder, Split, read_embedding_folder
-from hear_models.evaluation.metrics import mean_average_precision, top1_accuracy
+from hear_models.evaluation.embeddings.folder import EmbeddingFolder, Split, read_embedding_folder
+from hear_models.evaluation.judges import probe
+from hear_models.evaluation.judges.metrics import mean_average_precision, top1_accuracy
 
 
 def write_folder(
     path: Path, splits: dict[str, tuple[np.ndarray, list]], labels: list[str], **changes
 ) -> EmbeddingFolder:
     """An embedding folder as the kit lays it out; `splits`: name → (embeddings in packed order, labels a row)."""
-    from hear_models.evaluation.folder import packing_order
+    from hear_models.evaluation.embeddings.folder import packing_order
 
     path.mkdir()
     names = {split: [f"{split}{k}.wav" for k in range(len(x))] for split, (x, _) in splits.items()}

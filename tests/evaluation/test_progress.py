@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_models.evaluation.estimate import Estimate, Work, duration
-from hear_models.evaluation.progress import Reporter, State, fit, lines
-from hear_models.evaluation.summary import Row, Summary, plan_text, seeds_text, table
+from hear_models.evaluation.runs.estimate import Estimate, Work, duration
+from hear_models.evaluation.runs.progress import Reporter, State, fit, lines
+from hear_models.evaluation.runs.summary import Row, Summary, plan_text, seeds_text, table
 
 LONG = "tfds_crema_d-1.0.0-full-of-words-without-an-end-and-more"
 

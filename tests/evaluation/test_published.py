@@ -9,8 +9,7 @@ import pytest
 
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.errors import UsageError
-from hear_models.evaluation.known_tasks import known_tasks
-from hear_models.evaluation.published import (
+from hear_models.evaluation.board.published import (
     NOT_COMPARABLE,
     NOT_REPRODUCED,
     REPRODUCED,
@@ -20,7 +19,8 @@ from hear_models.evaluation.published import (
     tables,
     verdict,
 )
-from hear_models.evaluation.statistics import Interval, aggregate
+from hear_models.evaluation.board.statistics import Interval, aggregate
+from hear_models.evaluation.tasks.known_tasks import known_tasks
 from hear_models.resources import resource
 
 README = "mwmae / README / MW-MAE-B-4x16-4l / MW-MAE (released weights)"

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_models.errors import HearModelsError
-from hear_models.evaluation.code import code_sha256, source_files
-from hear_models.evaluation.outcome import Predictions
-from hear_models.evaluation.predictions import read_predictions, write_predictions
-from hear_models.evaluation.record import (
+from hear_models.evaluation.judges.outcome import Predictions
+from hear_models.evaluation.runs.code import code_sha256, source_files
+from hear_models.evaluation.runs.predictions import read_predictions, write_predictions
+from hear_models.evaluation.runs.record import (
     SCHEMA,
     EmbeddingFacts,
     FoldScores,
@@ -342,7 +342,7 @@ def test_predictions_that_do_not_fit_each_other_are_refused(tmp_path):
 
 
 def test_a_file_of_predictions_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("hear_models.evaluation.predictions.LARGEST_BYTES", 10_000)
+    monkeypatch.setattr("hear_models.evaluation.runs.predictions.LARGEST_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "p.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("test/files.npy", b"\0" * 1_000_000)
     with pytest.raises(RecordError, match="unfolds"):
@@ -356,7 +356,7 @@ def test_a_file_of_predictions_that_unfolds_without_end_is_refused(tmp_path, mon
 def test_the_hash_of_the_code_covers_what_is_imported_in_any_depth(tmp_path, monkeypatch):
     files = source_files("hear_models.mwmae")
     assert {"hear_models.mwmae", "hear_models.pipeline.model", "hear_models.frontends.filterbanks"} <= set(files)
-    assert "hear_models.evaluation.record" not in files and "hear_models.errors" not in files
+    assert "hear_models.evaluation.runs.record" not in files and "hear_models.errors" not in files
     assert code_sha256("hear_models.mwmae") != code_sha256("hear_models.logmel_stats")
     assert code_sha256("hear_models.mwmae") == code_sha256("hear_models.mwmae")
 

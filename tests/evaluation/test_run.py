@@ -17,11 +17,11 @@ import pytest
 from tone_tasks import write_module, write_task
 
 from hear_models.errors import UsageError
-from hear_models.evaluation.planning import name_of
-from hear_models.evaluation.predictions import read_predictions
-from hear_models.evaluation.record import read_record
-from hear_models.evaluation.run import evaluate
-from hear_models.evaluation.settings import Request, parse_only, parse_seeds
+from hear_models.evaluation.runs.planning import name_of
+from hear_models.evaluation.runs.predictions import read_predictions
+from hear_models.evaluation.runs.record import read_record
+from hear_models.evaluation.runs.run import evaluate
+from hear_models.evaluation.runs.settings import Request, parse_only, parse_seeds
 
 FOLDS, SPLITS = "folds-v1-full", "splits-v1-full"
 
@@ -128,7 +128,7 @@ def test_predictions_that_were_lost_are_made_again_with_the_same_record(request_
 def test_judging_beside_embedding_gives_the_same_scores(request_of, tmp_path, monkeypatch):
     """What a GPU run does: jobs start as soon as their embeddings are there."""
     first = evaluate(request_of("bands", "noise", seeds=[0]))
-    monkeypatch.setattr("hear_models.evaluation.run.overlaps", lambda device: True)
+    monkeypatch.setattr("hear_models.evaluation.runs.run.overlaps", lambda device: True)
     beside = evaluate(request_of("bands", "noise", seeds=[0], results=tmp_path / "b", embeddings_dir=tmp_path / "e"))
     assert beside.done == 4 and beside.failed == []
     assert [row.scores for row in beside.rows] == [row.scores for row in first.rows]
@@ -289,7 +289,7 @@ def test_records_of_other_data_are_refused_and_only_put_aside_when_told_so(older
 def test_a_changed_judge_makes_records_stale(request_of, monkeypatch):
     request = request_of(judge="builtin", protocol="paper", seeds=[0], only=["splits"])
     evaluate(request)
-    monkeypatch.setattr("hear_models.evaluation.planning.code_of", lambda judge: "f" * 64)
+    monkeypatch.setattr("hear_models.evaluation.runs.planning.code_of", lambda judge: "f" * 64)
     with pytest.raises(UsageError, match="another version of the judge"):
         evaluate(request)
 

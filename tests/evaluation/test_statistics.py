@@ -12,10 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_models.errors import UsageError
-from hear_models.evaluation import bootstrap
-from hear_models.evaluation.bootstrap import BootstrapError, Resampled, compare_with_best, enough_resamples, resample
-from hear_models.evaluation.outcome import Predictions
-from hear_models.evaluation.statistics import aggregate, holm, interval, student_quantile
+from hear_models.evaluation.board import bootstrap
+from hear_models.evaluation.board.bootstrap import (
+    BootstrapError,
+    Resampled,
+    compare_with_best,
+    enough_resamples,
+    resample,
+)
+from hear_models.evaluation.board.statistics import aggregate, holm, interval, student_quantile
+from hear_models.evaluation.judges.outcome import Predictions
 
 EXPECTED = json.loads((Path(__file__).parent.parent / "golden/hear_scores/expected.json").read_text("utf-8"))
 SCORES = {

@@ -16,9 +16,9 @@ from hub.conftest import hub  # noqa: F401  (a fixture)
 from hear_models import mwmae
 from hear_models.checkpoints.safetensors_file import write_checkpoint
 from hear_models.errors import CheckpointError, HearModelsError, UsageError
-from hear_models.evaluation.code_digest import OWN_EXTRACTION, OWN_ROOMS, code_sha256, own_code_sha256
-from hear_models.evaluation.loaded import state_sha256
-from hear_models.evaluation.subject import file_sha256, options_slug, parse_options, resolve, slugify
+from hear_models.evaluation.embeddings.code_digest import OWN_EXTRACTION, OWN_ROOMS, code_sha256, own_code_sha256
+from hear_models.evaluation.embeddings.loaded import state_sha256
+from hear_models.evaluation.embeddings.subject import file_sha256, options_slug, parse_options, resolve, slugify
 from hear_models.zoo import find_entry
 
 PACKAGE = Path(mwmae.__file__).parent
@@ -293,7 +293,7 @@ def test_an_installed_module_does_not_count_its_neighbours():
     assert code_sha256(Path(pytest.__file__)) != code_sha256(Path(torch.__file__).parent / "version.py")
     import click
 
-    from hear_models.evaluation import code_digest
+    from hear_models.evaluation.embeddings import code_digest
 
     found: dict[Path, str] = {}
     code_digest._follow(Path(click.__file__).resolve(), found)
@@ -301,7 +301,7 @@ def test_an_installed_module_does_not_count_its_neighbours():
 
 
 def test_a_familys_code_counts_and_no_other_familys():
-    from hear_models.evaluation import code_digest
+    from hear_models.evaluation.embeddings import code_digest
 
     seen: list[set[str]] = []
     original = code_digest._digest

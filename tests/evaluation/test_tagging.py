@@ -11,7 +11,7 @@ from golden_inputs import GOLDEN
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from hear_models.errors import InputError
-from hear_models.evaluation.tagging import d_prime_of_auc, tagging_scores
+from hear_models.evaluation.judges.tagging import d_prime_of_auc, tagging_scores
 
 REFERENCE = np.load(GOLDEN / "gise51" / "metrics.npz")
 EDGES = json.loads((GOLDEN / "gise51" / "metrics_edge.json").read_text())

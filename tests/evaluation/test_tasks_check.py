@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from hear_models.errors import UsageError
-from hear_models.evaluation.check import check_task, check_tasks, training_rows
-from hear_models.evaluation.make_small import make_small
-from hear_models.evaluation.task_writing import wav_bytes, write_task_files
-from hear_models.evaluation.wav_header import read_header
+from hear_models.evaluation.tasks.check import check_task, check_tasks, training_rows
+from hear_models.evaluation.tasks.make_small import make_small
+from hear_models.evaluation.tasks.task_writing import wav_bytes, write_task_files
+from hear_models.evaluation.tasks.wav_header import read_header
 
 STROKE, TAGS = "mridangam_stroke-v1.5-full", "fsd50k-v1.0-full"
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_models.errors import UsageError
-from hear_models.evaluation.check import check_tasks
-from hear_models.evaluation.new_task import NewTask, TaskOptions, new_task
-from hear_models.evaluation.splitting import draw_splits
-from hear_models.evaluation.tasks import TaskError, read_task
+from hear_models.evaluation.tasks.check import check_tasks
+from hear_models.evaluation.tasks.new_task import NewTask, TaskOptions, new_task
+from hear_models.evaluation.tasks.splitting import draw_splits
+from hear_models.evaluation.tasks.task import TaskError, read_task
 
 FOLDS = {f"fold{k:02d}": 1.0 for k in range(5)}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from hear_models.errors import UsageError
-from hear_models.evaluation import task_digest
-from hear_models.evaluation.known_tasks import differences, known_tasks, origin_of
-from hear_models.evaluation.make_small import make_small
-from hear_models.evaluation.tasks import TaskError, list_tasks, read_task
+from hear_models.evaluation.tasks import task_digest
+from hear_models.evaluation.tasks.known_tasks import differences, known_tasks, origin_of
+from hear_models.evaluation.tasks.make_small import make_small
+from hear_models.evaluation.tasks.task import TaskError, list_tasks, read_task
 
 TONIC, PITCH = "mridangam_tonic-v1.5-full", "nsynth_pitch-v2.2.3-5h"
 

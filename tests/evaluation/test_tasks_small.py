@@ -12,11 +12,11 @@ import torch
 
 from hear_models import logmel_stats
 from hear_models.errors import UsageError
-from hear_models.evaluation.check import check_tasks
-from hear_models.evaluation.known_tasks import known_tasks
-from hear_models.evaluation.make_small import TOYS, make_small
-from hear_models.evaluation.resample_task import resample_task
-from hear_models.evaluation.tasks import Task, TaskError, list_tasks, read_task
+from hear_models.evaluation.tasks.check import check_tasks
+from hear_models.evaluation.tasks.known_tasks import known_tasks
+from hear_models.evaluation.tasks.make_small import TOYS, make_small
+from hear_models.evaluation.tasks.resample_task import resample_task
+from hear_models.evaluation.tasks.task import Task, TaskError, list_tasks, read_task
 
 PITCH = "nsynth_pitch-v2.2.3-5h"
 QUICK = ["beijing_opera", "nsynth_pitch", "fsd50k", "dcase2016_task2"]

@@ -8,7 +8,7 @@ import time
 import pytest
 from worker_jobs import work
 
-from hear_models.evaluation.workers import Done, Workers
+from hear_models.evaluation.runs.workers import Done, Workers
 
 
 def everything(workers: Workers) -> list[Done]:

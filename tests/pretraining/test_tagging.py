@@ -15,7 +15,7 @@ from hear_models.checkpoints.convert import convert
 from hear_models.datasets.gise51 import mixture_folder, multi_hot
 from hear_models.datasets.labelled_scenes import KINDS, SCENE_S, labelled_scene, labelled_scenes, scene_events
 from hear_models.errors import InputError, UsageError
-from hear_models.evaluation.tagging import tagging_scores
+from hear_models.evaluation.judges.tagging import tagging_scores
 from hear_models.pretraining.loop import pretrain
 from hear_models.pretraining.losses import official_mixup_shares
 from hear_models.pretraining.recipe import Data, Optimiser, Recipe, Tagging

@@ -1,0 +1,387 @@
+"""From records to tables: what may stand in one table, and every figure of it.
+
+One table holds one protocol and one origin of tasks, and several judges only where they are known to agree bit for bit.
+Shuffled labels never enter; quick looks get tables of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import PurePath
+
+from hear_models.checkpoints.manifest import read_manifests
+from hear_models.errors import UsageError
+from hear_models.evaluation.board.bootstrap import Comparison
+from hear_models.evaluation.board.published import NOT_COMPARABLE as NO_VERDICT
+from hear_models.evaluation.board.published import Published, Verdict, find, lookup, verdict
+from hear_models.evaluation.board.results import Result
+from hear_models.evaluation.board.statistics import Aggregate, Interval, aggregate, interval
+from hear_models.evaluation.board.ties import Marked, mark_ties
+from hear_models.evaluation.judges.agreement import judges_agree
+from hear_models.evaluation.runs.record import NOT_COMPARABLE, Model, Record
+from hear_models.evaluation.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL, USER, known_tasks
+from hear_models.evaluation.tasks.task import is_called
+
+ORIGINS = {
+    OFFICIAL: "HEAR tasks",
+    UNOFFICIAL: "unofficial tasks: HEAR names, but other data or data not seen",
+    SYNTHETIC: "toy tasks of generated sound",
+    USER: "tasks of the user's own",
+}
+JUDGE_ORDER = ("heareval", "imported", "builtin")  # of two records for one seed, the first of these counts
+BEST, TIED, WORSE = "best", "tied", "worse"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to show. `tasks` and `models` choose (empty: all); `keys` maps a model to a key of published scores."""
+
+    tasks: Sequence[str] = ()
+    models: Sequence[str] = ()
+    protocol: str | None = None
+    allow_untrained: bool = False
+    published: bool = True
+    keys: Mapping[str, str] = field(default_factory=dict)
+    resamples: int | None = None  # of the bootstrap; 0: no ties; None: the default
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model on a task. `interval` is in the metric's unit (fractions); `mark` is BEST, TIED, WORSE or None."""
+
+    interval: Interval
+    scores: dict[int, float]  # by seed
+    judges: tuple[str, ...]
+    mark: str | None = None
+    comparison: Comparison | None = None
+    published: Published | None = None  # None: nothing is printed beside this task at all
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model of one table; `label` is unique in it."""
+
+    label: str
+    model: Model
+    key: str | None  # of its published scores
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader must know: random weights."""
+        return [] if self.model.trained else ["random weights, not trained"]
+
+
+@dataclass(frozen=True)
+class TaskColumn:
+    """A task of one table; `ties` says why no model is marked, None where they are."""
+
+    name: str
+    short: str
+    metric: str
+    lower_is_better: bool
+    counts: dict[str, int]
+    ties: str | None = None
+
+    @property
+    def percent(self) -> bool:
+        """Whether the metric is a share: printed times 100."""
+        return self.metric != "d_prime"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Models x tasks of one protocol and one origin. Rows are sorted: best s(m) first, else by name."""
+
+    protocol: str
+    origin: str
+    judges: tuple[str, ...]
+    tasks: list[TaskColumn]
+    models: list[ModelRow]
+    cells: dict[tuple[str, str], Cell]  # (label, task name)
+    aggregate: Aggregate | None
+    notes: list[str]
+    resamples: int | None = None  # as asked for; None: the default
+
+    @property
+    def quick_look(self) -> bool:
+        return self.protocol == NOT_COMPARABLE
+
+    @property
+    def title(self) -> str:
+        if self.quick_look:
+            return f"Quick look ({', '.join(self.judges)}), {ORIGINS[self.origin]}: not comparable with any leaderboard"
+        return f"Protocol {self.protocol}, {ORIGINS[self.origin]}"
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything to print: tables, and notes on what was left out."""
+
+    tables: list[Table]
+    notes: list[str]
+
+
+def build(
+    results: Iterable[Result], options: Options | None = None, progress: Callable[[str], None] | None = None
+) -> Board:
+    """The tables of these results.
+
+    Raises UsageError if nothing is left to show, if a model with random weights is among them and was not allowed, or
+    if two records contradict each other.
+    """
+    options = options or Options()
+    chosen, notes = _choose(list(results), options)
+    groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in chosen:
+        groups[(result.record.protocol, result.record.task.origin)].append(result)
+    tables = []
+    for protocol, origin in sorted(
+        groups, key=lambda key: (key[0] == NOT_COMPARABLE, key[0], list(ORIGINS).index(key[1]))
+    ):
+        for part in _by_judge(groups[(protocol, origin)], notes):
+            tables.append(_table(protocol, origin, part, options, progress))
+    return Board(tables, notes)
+
+
+# -------------------------------------------------------------------------------------------------------- choosing
+def _choose(results: list[Result], options: Options) -> tuple[list[Result], list[str]]:
+    notes: list[str] = []
+    kept, shuffled, empty = [], 0, []
+    for result in results:
+        record = result.record
+        if record.random_labels:
+            shuffled += 1
+        elif record.score is None:
+            empty.append(f"{record.model.name} on {record.task.name}, seed {record.seed}")
+        elif _wanted(record, options):
+            kept.append(result)
+    if shuffled:
+        notes.append(f"{shuffled} results with shuffled labels are left out: leak tests, not scores.")
+    if empty:
+        notes.append(f"Left out, because the score is not defined: {'; '.join(empty)}.")
+    if not kept:
+        records = [result.record for result in results]
+        raise UsageError(
+            f"No result is left to show. There are the models {_list(r.model.name for r in records)}; "
+            f"the tasks {_list(r.task.name for r in records)}; the protocols {_list(r.protocol for r in records)}."
+        )
+    untrained = sorted({r.record.model.name for r in kept if not r.record.model.trained})
+    if untrained and not options.allow_untrained:
+        raise UsageError(
+            f"{', '.join(untrained)}: random weights, so the scores say nothing of the method. "
+            "Leave them out with --models, or say --allow-untrained; they are marked then."
+        )
+    unknown = [name for name in options.keys if not any(_is_named(r.record.model, name) for r in kept)]
+    if unknown:
+        raise UsageError(f"--published names {unknown[0]!r}, but no result is of that model.")
+    return kept, notes
+
+
+def _list(names: Iterable[str], most: int = 12) -> str:
+    different = sorted(set(names))
+    return ", ".join(different[:most]) + (", …" if len(different) > most else "")
+
+
+def _wanted(record: Record, options: Options) -> bool:
+    return (
+        (options.protocol is None or record.protocol == options.protocol)
+        and (not options.models or any(_is_named(record.model, name) for name in options.models))
+        and (not options.tasks or any(is_called(record.task.name, name) for name in options.tasks))
+    )
+
+
+def _is_named(model: Model, name: str) -> bool:
+    return fnmatchcase(model.name, name) or fnmatchcase(model.slug, name)
+
+
+def _by_judge(results: list[Result], notes: list[str]) -> list[list[Result]]:
+    """One list if all judges are known to agree, else one for each judge."""
+    judges = sorted({result.record.judge.name for result in results})
+    if len(judges) == 1 or _agree(results, judges):
+        return [results]
+    notes.append(
+        f"Tables of {', '.join(judges)} stay apart: that these judges give the same scores is not proven "
+        "for the versions that computed them."
+    )
+    return [[result for result in results if result.record.judge.name == judge] for judge in judges]
+
+
+def _agree(results: list[Result], judges: Sequence[str]) -> bool:
+    versions = {result.record.versions.torch for result in results}
+    return set(judges) == {"builtin", "heareval"} and all(v is not None and judges_agree(v) for v in versions)
+
+
+# --------------------------------------------------------------------------------------------------------- one table
+def _table(
+    protocol: str,
+    origin: str,
+    results: list[Result],
+    options: Options,
+    progress: Callable[[str], None] | None,
+) -> Table:
+    labels = _labels([result.record.model for result in results])
+    of: dict[str, dict[str, dict[int, Result]]] = defaultdict(lambda: defaultdict(dict))  # label → task → seed
+    for result in results:
+        _place(of[labels[_identity(result.record.model)]][result.record.task.name], result)
+    models = {label: next(iter(next(iter(tasks.values())).values())).record.model for label, tasks in of.items()}
+    columns = _columns(of)
+    scores = {
+        label: {
+            task: {seed: float(r.record.score or 0.0) for seed, r in sorted(seeds.items())}
+            for task, seeds in tasks.items()
+        }
+        for label, tasks in of.items()
+    }
+    rows = {label: ModelRow(label, model, _key(model, options)) for label, model in models.items()}
+    whole, notes = (None, []) if protocol == NOT_COMPARABLE else _aggregate(scores, columns)
+    cells = {}
+    for number, column in enumerate(columns):
+        of_task = {label: tasks[column.name] for label, tasks in of.items() if column.name in tasks}
+        intervals = {label: interval(scores[label][column.name].values()) for label in of_task}
+        best = (min if column.lower_is_better else max)(intervals, key=lambda label: intervals[label].mean)
+        marked = (
+            Marked({}, "quick looks are not compared")
+            if protocol == NOT_COMPARABLE
+            else mark_ties(
+                {label: list(seeds.values()) for label, seeds in of_task.items()},
+                column.metric,
+                best,
+                options.resamples,
+                progress,
+            )
+        )
+        columns[number] = replace(column, ties=marked.reason)
+        for label, seeds in of_task.items():
+            cell = Cell(
+                interval=intervals[label],
+                scores=scores[label][column.name],
+                judges=tuple(sorted({result.record.judge.name for result in seeds.values()})),
+                mark=None if protocol == NOT_COMPARABLE or len(of_task) < 2 else _mark(label, best, marked),
+                comparison=marked.comparisons.get(label),
+            )
+            if origin == OFFICIAL and protocol != NOT_COMPARABLE and options.published:
+                cell = _with_published(cell, rows[label], column, protocol)
+            cells[(label, column.name)] = cell
+    order = sorted(rows, key=lambda label: (-whole.of_means[label] if whole else 0.0, label))
+    judges = tuple(sorted({result.record.judge.name for result in results}))
+    return Table(
+        protocol, origin, judges, columns, [rows[label] for label in order], cells, whole, notes, options.resamples
+    )
+
+
+def _identity(model: Model) -> tuple[str, str, str]:
+    return (model.name, json.dumps(model.options, sort_keys=True), model.checkpoint_sha256 or model.slug)
+
+
+def _labels(models: Iterable[Model]) -> dict[tuple[str, str, str], str]:
+    """A name for each model: with its options, and with the start of its checkpoint's hash where two are alike."""
+    labels: dict[tuple[str, str, str], str] = {}
+    for model in models:
+        options = ", ".join(f"{key}={value}" for key, value in sorted(model.options.items()))
+        labels[_identity(model)] = f"{model.name} ({options})" if options else model.name
+    shown = list(labels.values())
+    return {
+        identity: f"{label} [{identity[2][:8]}]" if shown.count(label) > 1 else label
+        for identity, label in labels.items()
+    }
+
+
+def _place(seeds: dict[int, Result], result: Result) -> None:
+    """Put a result at its seed; of two judges the judge of record counts; two of one judge must say the same."""
+    other = seeds.setdefault(result.record.seed, result)
+    if other is result:
+        return
+    a, b = other.record, result.record
+    where = f"{b.model.name} on {b.task.name}, protocol {b.protocol}, seed {b.seed}"
+    if a.judge.name == b.judge.name and (a.score != b.score or a.task.data_sha256 != b.task.data_sha256):
+        raise UsageError(f"Two results contradict each other: {where} ({other.path} and {result.path}). Remove one.")
+    seeds[b.seed] = min(
+        other, result, key=lambda r: JUDGE_ORDER.index(r.record.judge.name) if r.record.judge.name in JUDGE_ORDER else 9
+    )
+
+
+def _columns(of: Mapping[str, Mapping[str, Mapping[int, Result]]]) -> list[TaskColumn]:
+    """The tasks in the order of hear_tasks.json, others behind; UsageError if models saw different data."""
+    known = list(known_tasks())
+    names = sorted(
+        {task for tasks in of.values() for task in tasks}, key=lambda t: (known.index(t) if t in known else 99, t)
+    )
+    columns = []
+    for name in names:
+        records = {label: [r.record for r in tasks[name].values()] for label, tasks in of.items() if name in tasks}
+        for label, listed in records.items():
+            if len({record.task.data_sha256 for record in listed}) > 1:
+                raise UsageError(f"The seeds of {label} on {name} were made from different data. Evaluate it again.")
+        facts = [record.task for listed in records.values() for record in listed]
+        if len({(f.primary, f.higher_is_better, json.dumps(f.counts, sort_keys=True)) for f in facts}) > 1:
+            raise UsageError(
+                f"Results on {name} were made from different data: "
+                f"{'; '.join(sorted({f'{f.primary}, {f.counts}' for f in facts}))}. Make a table of each."
+            )
+        columns.append(TaskColumn(name, _short(name), facts[0].primary, not facts[0].higher_is_better, facts[0].counts))
+    shorts = [column.short for column in columns]
+    return [replace(c, short=c.name) if shorts.count(c.short) > 1 else c for c in columns]
+
+
+def _short(name: str) -> str:
+    known = known_tasks().get(name)
+    return (known.paper_name or known.title) if known else name.split("-")[0]
+
+
+def _aggregate(
+    scores: Mapping[str, Mapping[str, Mapping[int, float]]], columns: list[TaskColumn]
+) -> tuple[Aggregate | None, list[str]]:
+    """s(m) over the tasks that every model has, and what a reader must know of it."""
+    if len(scores) < 2:
+        return None, ["No s(m): it needs at least two models."]
+    common = [column.name for column in columns if all(column.name in tasks for tasks in scores.values())]
+    if not common:
+        return None, ["No s(m): no task has a score of every model."]
+    notes = []
+    if len(common) < len(columns):
+        lacking = sorted(label for label, tasks in scores.items() if len(tasks) < len(columns))
+        notes.append(
+            f"s(m) is over the {len(common)} tasks that every model has; tasks are lacking for {', '.join(lacking)}."
+        )
+    lower = frozenset(column.name for column in columns if column.lower_is_better)
+    whole = aggregate(scores, common, lower)
+    for label, seeds in whole.seeds.items():
+        every = {seed for task in common for seed in scores[label][task]}
+        if set(seeds) != every:
+            notes.append(
+                f"{label}: the interval of s(m) is over the {len(seeds)} of {len(every)} seeds that all tasks have."
+            )
+    return whole, notes
+
+
+def _mark(label: str, best: str, marked: Marked) -> str | None:
+    if label == best:
+        return BEST
+    comparison = marked.comparisons.get(label)
+    return None if comparison is None else TIED if comparison.tied else WORSE
+
+
+# ------------------------------------------------------------------------------------------------- published figures
+def _key(model: Model, options: Options) -> str | None:
+    for name, key in options.keys.items():
+        if _is_named(model, name):
+            find(key)
+            return key
+    if model.family is None:
+        return None
+    manifests = read_manifests()
+    manifest = manifests.get(model.name) or manifests.get(PurePath(model.name).stem)
+    return manifest.published_scores if manifest and manifest.family == model.family else None
+
+
+def _with_published(cell: Cell, row: ModelRow, column: TaskColumn, protocol: str) -> Cell:
+    figure = lookup(row.key, column.name, column.metric)
+    judged = verdict(cell.interval, protocol, figure)
+    if not row.model.trained:
+        judged = Verdict(NO_VERDICT, "random weights, not the published ones")
+    return replace(cell, published=figure, verdict=judged)

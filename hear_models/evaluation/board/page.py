@@ -1,0 +1,291 @@
+"""A leaderboard as one HTML file: a real table, sortable and filterable, that asks nobody for anything.
+
+The table is complete without JavaScript; the script sorts rows, hides rows and columns, and reads nothing but the
+table. Everything from records is escaped, and a content policy with the hashes of our own style and script lets nothing
+else run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from hear_models import __version__
+from hear_models.evaluation.board.leaderboard import BEST, TIED, Board, Cell, ModelRow, Table, TaskColumn
+from hear_models.evaluation.board.published import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, SEPARATOR, find
+from hear_models.evaluation.board.wording import (
+    ABSENT,
+    caveats,
+    introduction,
+    number,
+    public_lines,
+    published_figure,
+    seeds,
+    verdict_rule,
+)
+
+HERE = Path(__file__).parent
+TITLE = "Leaderboard"
+SIGNS = {REPRODUCED: "\u2713", NOT_REPRODUCED: "\u2717", NOT_COMPARABLE: "\u2013"}  # beside the words, never alone
+WORDS = {BEST: "best", TIED: "tied"}
+SVG_WIDTH, SVG_HEIGHT, SVG_MARGIN = 96, 14, 5
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The common axis of a column, in its unit."""
+
+    low: float
+    high: float
+
+    def x(self, value: float) -> str:
+        """Where a value lies, in the units of the SVG."""
+        span = self.high - self.low or 1.0
+        return f"{SVG_MARGIN + (SVG_WIDTH - 2 * SVG_MARGIN) * (value - self.low) / span:.2f}"
+
+
+def page(board: Board) -> str:
+    """The whole page. It needs no other file and makes no request, from a server and from a folder alike."""
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    body = "\n".join(_section(table, index) for index, table in enumerate(board.tables))
+    notes = "".join(f"<p>{escape(note)}</p>" for note in board.notes)
+    parts = {
+        "POLICY": escape(policy, quote=True),
+        "TITLE": TITLE,
+        "STYLE": style,
+        "INTRODUCTION": _contents(board) + notes,
+        "FOOTER": f"Made by hear-models {escape(__version__)} from records; one file, no request to anywhere.",
+        "SCRIPT": script,
+        "BODY": body,
+    }
+    return _fill((HERE / "page.html").read_text(encoding="utf-8"), parts)
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
+    """Every @@NAME@@ once; text that was put in is not looked at again."""
+    pieces = template.split("@@")
+    return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _contents(board: Board) -> str:
+    if len(board.tables) < 2:
+        return ""
+    links = "".join(f'<li><a href="#board-{i}">{escape(t.title)}</a></li>' for i, t in enumerate(board.tables))
+    return f"<p>Tables that may not be mixed stand apart:</p><ul>{links}</ul>"
+
+
+# ------------------------------------------------------------------------------------------------------- one table
+def _section(table: Table, index: int) -> str:
+    shows = _shows_published(table)
+    notes = [*caveats(table, WORDS), *([verdict_rule()] if shows else [])]
+    public = public_lines(table) if shows else []
+    return f"""<section class="board" aria-labelledby="board-{index}">
+<h2 id="board-{index}">{escape(table.title)}</h2>
+<p>{escape(introduction(table))}</p>
+{_controls(table, index, shows)}
+<div class="scroll" role="region" aria-labelledby="board-{index}" tabindex="0">
+<table>
+<caption><span>{escape(_caption(table))}</span></caption>
+{_head(table)}
+<tbody>
+{_rows(table)}
+</tbody>
+</table>
+</div>
+{_legend(shows)}
+<h3>How to read this table</h3>
+<ul>{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>
+{_details("Published rows", _sources(table) if shows else [])}
+{_details("Best of the public leaderboard (protocol hear, one run)", public)}
+{_details("Tasks", [_task_line(column) for column in table.tasks])}
+</section>"""
+
+
+def _shows_published(table: Table) -> bool:
+    return any(cell.published for cell in table.cells.values())
+
+
+def _sources(table: Table) -> list[str]:
+    """Where each model's published figures are from, or why there are none."""
+    lines = []
+    for row in table.models:
+        if row.key is None:
+            lines.append(f"{row.label}: {ABSENT} (no published scores are known for this model)")
+        else:
+            source, _ = find(row.key)
+            lines.append(f"{row.label}: {row.key}. {source.paper}. Read in: {source.source}.")
+    return lines
+
+
+def _caption(table: Table) -> str:
+    ties = "; best and tied with the best by a test over clips" if any(c.ties is None for c in table.tasks) else ""
+    figures = f"{table.title}: mean score and 95 % half width over probe seeds only{ties}."
+    return f"{figures} Press a column's name to sort by it."
+
+
+def _controls(table: Table, index: int, shows: bool) -> str:
+    """Hidden until the script is there that makes them work."""
+    names = _column_names(table)
+    options = "".join(f'<option value="{i}">{escape(name)}</option>' for i, name in enumerate(names) if i)
+    narrow = 1 if table.aggregate else 2
+    tick = '<label class="tick"><input type="checkbox" checked> published figures</label>' if shows else ""
+    return f"""<div class="controls" role="group" aria-label="Filter" hidden>
+<label>Models that contain <input type="search" autocomplete="off" spellcheck="false"></label>
+<label>Columns <select data-narrow="{narrow}"><option value="">all</option>{options}</select></label>
+{tick}
+<output aria-live="polite"></output>
+</div>"""
+
+
+def _legend(shows: bool) -> str:
+    axis = Axis(0, 1)
+    mine = _svg(axis, 0.5, 0.35, None)
+    theirs = f"<span>{_svg(axis, None, None, 0.5)} published</span>" if shows else ""
+    return (
+        f'<div class="legend"><span>{mine} mean and 95 % half width, one axis for each column</span>{theirs}'
+        '<span><span class="mark">best</span> best mean of the column</span>'
+        '<span><span class="mark">tied</span> not significantly different from it</span></div>'
+    )
+
+
+def _column_names(table: Table) -> list[str]:
+    return ["model", *(["s(m)"] if table.aggregate else []), "seeds", *(column.short for column in table.tasks)]
+
+
+def _head(table: Table) -> str:
+    """Every header a button; the column that the rows are sorted by carries aria-sort."""
+    sorted_by = "s(m)" if table.aggregate else "model"
+    cells = [_head_cell("model", "text", "ascending", sorted_by, ())]
+    if table.aggregate:
+        pool = (f"pool: {len(table.models)} models", f"{len(table.aggregate.tasks)} tasks")
+        cells.append(_head_cell("s(m)", "number", "descending", sorted_by, pool))
+    cells.append(_head_cell("seeds", "number", "descending", sorted_by, ()))
+    for column in table.tasks:
+        first = "ascending" if column.lower_is_better else "descending"
+        axis = _axis(table, column)
+        scale = f"axis {number(axis.low, column.percent)} to {number(axis.high, column.percent)}"
+        remark = (column.metric, *(["lower is better"] if column.lower_is_better else []), scale)
+        cells.append(_head_cell(column.short, "number", first, sorted_by, remark))
+    return f"<thead><tr>{''.join(cells)}</tr></thead>"
+
+
+def _head_cell(name: str, kind: str, first: str, sorted_by: str, remarks: Iterable[str]) -> str:
+    sort = f' aria-sort="{first}"' if name == sorted_by else ""
+    small = "".join(f"<small>{escape(remark)}</small>" for remark in remarks)
+    return (
+        f'<th scope="col" data-kind="{kind}" data-first="{first}" data-name="{escape(name, quote=True)}"{sort}>'
+        f'<button type="button">{escape(name)}</button>{small}</th>'
+    )
+
+
+def _rows(table: Table) -> str:
+    return "\n".join(_row(table, row) for row in table.models)
+
+
+def _row(table: Table, row: ModelRow) -> str:
+    remarks = list(row.remarks)
+    if _shows_published(table):
+        remarks.append(
+            f"published: {' / '.join(row.key.split(SEPARATOR)[:2]) if row.key else f'{ABSENT} (none known)'}"
+        )
+    small = "".join(f"<small>{escape(remark)}</small>" for remark in remarks)
+    cells = [f'<th scope="row" data-sort="{escape(row.label, quote=True)}">{escape(row.label)}{small}</th>']
+    if table.aggregate:
+        cells.append(_s_cell(table, row))
+    n = min(cell.interval.n for (label, _), cell in table.cells.items() if label == row.label)
+    cells.append(f'<td class="few" data-sort="{n}">{escape(seeds(table, row.label))}</td>')
+    cells += [_cell(table, row, column) for column in table.tasks]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _s_cell(table: Table, row: ModelRow) -> str:
+    whole = table.aggregate
+    assert whole is not None
+    value, spread = whole.of_means[row.label], whole.intervals[row.label]
+    half_width = spread.half_width if spread else None
+    axis = _span(
+        (whole.of_means[label], spread.half_width if spread else None) for label, spread in whole.intervals.items()
+    )
+    width = "" if half_width is None else f" \u00b1{half_width:.1f}"
+    drawn = _svg(axis, value, half_width, None)
+    return f'<td data-sort="{value!r}"><span class="score"><b>{value:.1f}</b>{width}</span>{drawn}</td>'
+
+
+def _cell(table: Table, row: ModelRow, column: TaskColumn) -> str:
+    cell = table.cells.get((row.label, column.name))
+    if cell is None:
+        return f'<td data-sort="">{ABSENT}<span class="unheard">no score</span></td>'
+    mean, half_width = cell.interval.mean, cell.interval.half_width
+    width = "" if half_width is None else f" \u00b1{number(half_width, column.percent)}"
+    mark = f' <span class="mark">{WORDS[cell.mark]}</span>' if cell.mark in WORDS else ""
+    theirs = cell.published.value if cell.published else None
+    drawn = _svg(_axis(table, column), mean, half_width, theirs)
+    best = ' class="best"' if cell.mark == BEST else ""
+    text = f'<span class="score"><b>{number(mean, column.percent)}</b>{width}</span>{mark}'
+    return f'<td data-sort="{mean!r}"{best}>{text}{drawn}{_beside(cell, row)}</td>'
+
+
+def _beside(cell: Cell, row: ModelRow) -> str:
+    """The published figure and the verdict; for a model that has no published row, the row's header says so."""
+    if cell.published is None or cell.verdict is None or row.key is None:
+        return ""
+    verdict = f'<span class="verdict">{SIGNS[cell.verdict.word]} {escape(cell.verdict.word)}</span>'
+    figure = escape(published_figure(cell.published))
+    return f'<span class="published">published {figure} {verdict}: {escape(cell.verdict.reason)}</span>'
+
+
+# ---------------------------------------------------------------------------------------------------- drawn intervals
+def _axis(table: Table, column: TaskColumn) -> Axis:
+    """From the lowest to the highest end of an interval or published figure of the column."""
+    cells = [cell for (_, task), cell in table.cells.items() if task == column.name]
+    theirs = [(cell.published.value, None) for cell in cells if cell.published and cell.published.value is not None]
+    return _span([*((cell.interval.mean, cell.interval.half_width) for cell in cells), *theirs])
+
+
+def _span(values: Iterable[tuple[float, float | None]]) -> Axis:
+    ends = [end for mean, half_width in values for end in (mean - (half_width or 0), mean + (half_width or 0))]
+    return Axis(min(ends), max(ends))
+
+
+def _svg(axis: Axis, mean: float | None, half_width: float | None, theirs: float | None) -> str:
+    """A dot with its interval, a diamond for the published figure. For the eye only: the numbers stand beside."""
+    middle = SVG_HEIGHT / 2
+    parts = [f'<line class="axis" x1="0" x2="{SVG_WIDTH}" y1="{middle:g}" y2="{middle:g}"/>']
+    if theirs is not None:
+        x = float(axis.x(theirs))
+        diamond = " ".join(f"{x + dx:.2f},{middle + dy:g}" for dx, dy in ((0, -5), (4, 0), (0, 5), (-4, 0)))
+        parts.append(f'<polygon class="theirs" points="{diamond}"/>')
+    if mean is not None:
+        if half_width:
+            left, right = axis.x(mean - half_width), axis.x(mean + half_width)
+            parts.append(f'<line class="width" x1="{left}" x2="{right}" y1="{middle:g}" y2="{middle:g}"/>')
+            parts += [
+                f'<line class="width" x1="{x}" x2="{x}" y1="{middle - 4:g}" y2="{middle + 4:g}"/>'
+                for x in (left, right)
+            ]
+        parts.append(f'<circle class="mean" cx="{axis.x(mean)}" cy="{middle:g}" r="3"/>')
+    return f'<svg class="interval" viewBox="0 0 {SVG_WIDTH} {SVG_HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>'
+
+
+def _details(summary: str, lines: list[str]) -> str:
+    if not lines:
+        return ""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<details><summary>{escape(summary)}</summary><ul>{items}</ul></details>"
+
+
+def _task_line(column: TaskColumn) -> str:
+    counts = ", ".join(f"{split} {count}" for split, count in column.counts.items())
+    return f"{column.short}: {column.name}, {column.metric}{f'; clips: {counts}' if counts else ''}"

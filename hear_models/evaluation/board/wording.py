@@ -1,0 +1,157 @@
+"""How a leaderboard speaks: numbers, marks and caveats, the same in the terminal, in Markdown and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hear_models.evaluation.board.bootstrap import ALPHA, RESAMPLES
+from hear_models.evaluation.board.leaderboard import BEST, ORIGINS, TIED, Cell, Table, TaskColumn
+from hear_models.evaluation.board.published import EXPECTED_POINTS, Published, public_best
+from hear_models.evaluation.board.statistics import Interval
+from hear_models.evaluation.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL
+
+ABSENT = "-"
+MARKS = {BEST: "*", TIED: "="}
+
+
+def number(value: float | None, percent: bool = True) -> str:
+    """One decimal of a percentage, three of anything else; "-" for None."""
+    if value is None:
+        return ABSENT
+    return f"{100 * value:.1f}" if percent else f"{value:.3f}"
+
+
+def mean_and_width(mean: float | None, half_width: float | None, percent: bool = True) -> str:
+    """ "81.2 ±0.4"; without a width only the mean."""
+    if mean is None:
+        return ABSENT
+    width = "" if half_width is None else f" ±{number(half_width, percent)}"
+    return number(mean, percent) + width
+
+
+def score(cell: Cell | None, column: TaskColumn) -> str:
+    """A cell's mean, half width and mark: "81.2 ±0.4 *"."""
+    if cell is None:
+        return ABSENT
+    mark = f" {MARKS[cell.mark]}" if cell.mark in MARKS else ""
+    return mean_and_width(cell.interval.mean, cell.interval.half_width, column.percent) + mark
+
+
+def points(of_means: float, spread: Interval | None) -> str:
+    """s(m), which is in points already."""
+    width = "" if spread is None or spread.half_width is None else f" ±{spread.half_width:.1f}"
+    return f"{of_means:.1f}{width}"
+
+
+def published_figure(figure: Published | None) -> str:
+    """As printed by its table, or "-"."""
+    if figure is None or figure.value is None:
+        return ABSENT
+    decimals = 1 if figure.decimals is None else figure.decimals
+    spread = "" if figure.spread is None else f" ±{100 * figure.spread:.{decimals}f}"
+    return f"{100 * figure.value:.{decimals}f}{spread}"
+
+
+def seeds(table: Table, label: str) -> str:
+    """How many seeds a model has: "10", or "3-10" where tasks differ."""
+    counts = {cell.interval.n for (name, _), cell in table.cells.items() if name == label}
+    return str(min(counts)) if len(counts) == 1 else f"{min(counts)}-{max(counts)}"
+
+
+def introduction(table: Table) -> str:
+    """One line on what the table holds."""
+    models, tasks = len(table.models), len(table.tasks)
+    return (
+        f"{models} model{'s' * (models != 1)}, {tasks} task{'s' * (tasks != 1)}, judge: {' and '.join(table.judges)}. "
+        f"Scores {'x 100 ' if all(column.percent for column in table.tasks) else ''}with 95 % half widths over seeds."
+    )
+
+
+def caveats(table: Table, marks: Mapping[str, str] = MARKS) -> list[str]:
+    """Everything that a reader must know before comparing, a sentence or two each; `marks` are those of the output."""
+    lines = [*_origin(table), *_judges(table)]
+    lines.append(
+        "±: 95 % half width (Student, n-1) over probe seeds only: the luck of training the probe. It covers neither "
+        "pretraining nor the choice of clips. No width: one seed."
+    )
+    if not table.quick_look:
+        lines += [*_aggregate(table), *_ties(table, marks)]
+    lines += table.notes
+    lines += [f"{row.label}: {remark}." for row in table.models for remark in row.remarks]
+    if lower := [column.short for column in table.tasks if column.lower_is_better]:
+        lines.append(f"Lower is better: {', '.join(lower)}.")
+    return lines
+
+
+def _origin(table: Table) -> list[str]:
+    if table.quick_look:
+        return [
+            "A quick look: a linear or nearest-neighbour probe, not the leaderboard's classifier. For yourself only."
+        ]
+    if table.origin == OFFICIAL:
+        return []
+    meaning = {
+        SYNTHETIC: "Their scores say nothing of the HEAR tasks of the same names",
+        UNOFFICIAL: "Their scores cannot be compared with those of the HEAR tasks",
+    }.get(table.origin, "They are in no published table")
+    return [f"These are {ORIGINS[table.origin]}. {meaning}: no published figure stands beside."]
+
+
+def _judges(table: Table) -> list[str]:
+    if table.judges == ("imported",):
+        return [
+            "Imported from folders that hear-eval-kit wrote elsewhere: versions, weights and data are not known, and "
+            "whether the models were trained is not known either."
+        ]
+    if len(table.judges) > 1:
+        return ["Both judges gave the same logits, bit for bit, under the versions that computed these scores."]
+    return []
+
+
+def _aggregate(table: Table) -> list[str]:
+    if table.aggregate is None:
+        return []
+    shorts = {column.name: column.short for column in table.tasks}
+    return [
+        f"s(m): mean over {', '.join(shorts[task] for task in table.aggregate.tasks)} of "
+        f"100 (x - worst) / (best - worst); worst and best mean of the pool, which is the {len(table.models)} models "
+        f"of this table: {', '.join(row.label for row in table.models)}. Another pool or other tasks give other "
+        "values: never compare it with the s(m) of another table or paper."
+    ]
+
+
+def _ties(table: Table, marks: Mapping[str, str]) -> list[str]:
+    lines = []
+    if any(column.ties is None for column in table.tasks):
+        resamples = f"{RESAMPLES:,} resamples" if table.resamples is None else f"{table.resamples:,} resamples"
+        lines.append(
+            f"{marks[BEST]}: best mean of the column; {marks[TIED]}: not significantly different from it (paired "
+            f"bootstrap over test clips, {resamples}, Holm-corrected over the models of the column, "
+            f"{100 * ALPHA:.0f} %). It compares these embeddings on these clips, not the methods."
+        )
+    reasons: dict[str, list[str]] = {}
+    for column in table.tasks:
+        if column.ties:
+            reasons.setdefault(column.ties, []).append(column.short)
+    lines += [
+        f"{marks[BEST]}: best mean of the column; not tested against the others on {', '.join(shorts)}: {reason}."
+        for reason, shorts in reasons.items()
+    ]
+    return lines
+
+
+def verdict_rule() -> str:
+    """What "reproduced" means."""
+    return (
+        f"reproduced: as printed, ours and the published figure differ by at most {EXPECTED_POINTS} points or the sum "
+        "of both half widths; ours has at least as many seeds, the same protocol, task and metric."
+    )
+
+
+def public_lines(table: Table) -> list[str]:
+    """The best of the public leaderboard on each official task, as a measure."""
+    lines = []
+    for column in table.tasks if table.origin == OFFICIAL and not table.quick_look else []:
+        if best := public_best(column.name):
+            lines.append(f"{column.short} {100 * best.value:.1f} ({best.model}, of {best.entries})")
+    return lines

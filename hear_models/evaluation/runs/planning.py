@@ -1,0 +1,207 @@
+"""What `evaluate` has to do: every model x task x seed, what is done already, and what lies in its way."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hear_models.errors import HearModelsError, UsageError
+from hear_models.evaluation.embeddings.extraction import key_sha256
+from hear_models.evaluation.embeddings.subject import Loaded, Subject, parse_options, resolve
+from hear_models.evaluation.judges.metrics import LOWER_IS_BETTER
+from hear_models.evaluation.judges.protocols import protocol
+from hear_models.evaluation.runs.estimate import Work
+from hear_models.evaluation.runs.jobs import Inputs, code_of, find, put_aside, record_file, records_beside
+from hear_models.evaluation.runs.record import Model, Record, TaskFacts, Weights
+from hear_models.evaluation.runs.settings import Request
+from hear_models.evaluation.tasks.task import EVENT, Task, list_tasks
+
+SHOWN_STALE = 3
+STEPS_A_SECOND, CLIP_S = 20.0, 8.0  # guesses, for estimates of time only
+
+
+@dataclass
+class Pair:
+    """One model on one task."""
+
+    subject: Subject
+    task: Task
+    model: Model
+    facts: TaskFacts
+    seeds: list[int]
+    short: str = ""  # of the task: "esc50"
+    inputs: Inputs | None = None  # None: the task cannot be embedded, and `error` says why
+    error: str | None = None
+    done: dict[int, Record] = field(default_factory=dict)  # seed → the record that is there
+    stale: dict[Path, str] = field(default_factory=dict)  # record of other inputs → what is other
+    loaded: Loaded | None = None  # kept when it is the only model
+
+    @property
+    def name(self) -> str:
+        """For people: model and task."""
+        return f"{self.model.name}  {self.short}"
+
+    @property
+    def todo(self) -> list[int]:
+        """Seeds without a record."""
+        return [] if self.error else [seed for seed in self.seeds if seed not in self.done]
+
+
+@dataclass
+class Plan:
+    """All pairs; `left_out` are tasks that the judge cannot do."""
+
+    pairs: list[Pair]
+    left_out: list[str]
+
+    @property
+    def stale(self) -> dict[Path, str]:
+        """Records of other inputs that lie where new ones go."""
+        return {path: why for pair in self.pairs for path, why in pair.stale.items()}
+
+    def put_aside(self) -> list[Path]:
+        """Rename the stale records; what they are called now."""
+        return put_aside(self.stale, time.time())
+
+
+def make_plan(request: Request, device: str) -> Plan:
+    """Resolve models, read tasks, compare with the records that are there. Writes nothing but digests of audio files.
+
+    Raises UsageError for what cannot be evaluated at all and, unless the request says overwrite, for stale records.
+    """
+    tasks, left_out = _tasks(request)
+    subjects = _subjects(request)
+    code = code_of(request.judge)
+    short = short_names(tasks)
+    pairs = []
+    for subject in subjects:
+        loaded = subject.load(device)  # now, so that a model that does not load is told before hours of work
+        for task in tasks:
+            pair = _pair(request, loaded, task, code)
+            pair.short = short[task.name]
+            pair.loaded = loaded if len(subjects) == 1 else None
+            pairs.append(pair)
+    plan = Plan(pairs, left_out)
+    # a quick look is repeated after every change of a model: its old records step aside by themselves
+    if plan.stale and not request.overwrite and not request.is_probe:
+        _refuse_stale(plan.stale, Path(request.results))
+    return plan
+
+
+def _tasks(request: Request) -> tuple[list[Task], list[str]]:
+    tasks = list_tasks(request.tasks_dir, request.only)
+    if not request.is_probe:
+        return tasks, []
+    scenes = [task for task in tasks if task.embedding_type != EVENT]
+    if not scenes:
+        raise UsageError("The quick look is for scene tasks, and there are only event tasks. Use --judge builtin.")
+    return scenes, [task.name for task in tasks if task.embedding_type == EVENT]
+
+
+def _subjects(request: Request) -> list[Subject]:
+    options = parse_options(request.settings)
+    subjects = [
+        resolve(name, options, allow_untrained=request.allow_untrained, how="--allow-untrained")
+        for name in request.models
+    ]
+    floors = [resolve(name, {}) for name in request.floors]
+    subjects += [floor for floor in floors if floor.slug not in {subject.slug for subject in subjects}]
+    slugs = Counter(subject.slug for subject in subjects)
+    if twice := [subject.name for subject in subjects if slugs[subject.slug] > 1]:
+        raise UsageError(f"{' and '.join(twice)} are the same model. Name it once.")
+    return subjects
+
+
+def _pair(request: Request, loaded: Loaded, task: Task, code: str) -> Pair:
+    subject = loaded.subject
+    pair = Pair(subject, task, model_of(subject), task_of(task, None), request.seed_list)
+    try:
+        key = key_sha256(loaded, task)
+        pair.facts = task_of(task, task.data_sha256(loaded.sample_rate))
+    except HearModelsError as error:
+        pair.error = str(error)
+        return pair
+    pair.inputs = Inputs(key, code, request.protocol_name, request.judge, request.random_labels)
+    for seed in pair.seeds:
+        path = record_file(request.results, pair.model, pair.facts, pair.inputs, seed)
+        found = find(path, pair.inputs)
+        if found.record is not None:
+            pair.done[seed] = found.record
+    # seeds that nobody asks for now count too: one mean must never mix two models or two versions of a judge
+    for path in records_beside(record_file(request.results, pair.model, pair.facts, pair.inputs, 0)):
+        if why := find(path, pair.inputs).stale:
+            pair.stale[path] = why
+    return pair
+
+
+def short_names(tasks: list[Task]) -> dict[str, str]:
+    """Folder's name → its beginning, where that names one task only: "esc50-v2.0.0-full" → "esc50"."""
+    counts = Counter(task.name.partition("-")[0] for task in tasks)
+    heads = {task.name: task.name.partition("-")[0] for task in tasks}
+    return {name: head if head and counts[head] == 1 else name for name, head in heads.items()}
+
+
+def _refuse_stale(stale: dict[Path, str], results: Path) -> None:
+    lines = [f"  {path.relative_to(results)}\n    {why}" for path, why in list(stale.items())[:SHOWN_STALE]]
+    if len(stale) > SHOWN_STALE:
+        lines.append(f"  and {len(stale) - SHOWN_STALE} more")
+    n = "1 record lies" if len(stale) == 1 else f"{len(stale)} records lie"
+    raise UsageError(
+        f"{n} where new ones would go, made from other inputs:\n"
+        + "\n".join(lines)
+        + "\nNothing was changed. --overwrite puts them aside (nothing is deleted);\nanother --results keeps both."
+    )
+
+
+def model_of(subject: Subject) -> Model:
+    """The record's words for a subject."""
+    file = subject.checkpoint.name if subject.checkpoint else None
+    return Model(
+        name=name_of(subject.name),
+        slug=subject.slug,
+        module=subject.module,
+        trained=subject.trained,
+        family=subject.family,
+        options=dict(subject.options),
+        checkpoint_sha256=subject.checkpoint_sha256,
+        checkpoint=Weights(file, subject.revision),
+    )
+
+
+def name_of(given: str) -> str:
+    """A model's name for tables: of files their names without folders ("runs/a.safetensors" → "a")."""
+    if given.startswith("hf://"):
+        return given
+    parts = [Path(part).name for part in given.split(":")]
+    return ":".join(part.removesuffix(".py").removesuffix(".safetensors") for part in parts if part) or given
+
+
+def task_of(task: Task, data_sha256: str | None) -> TaskFacts:
+    """The record's words for a task."""
+    return TaskFacts(
+        name=task.name,
+        origin=task.origin,
+        embedding_type=task.embedding_type,
+        prediction_type=task.prediction_type,
+        split_mode=task.split_mode,
+        primary=task.evaluation[0],
+        higher_is_better=task.evaluation[0] not in LOWER_IS_BETTER,
+        counts=dict(task.counts),
+        data_sha256=data_sha256,
+    )
+
+
+def judging(request: Request, task: Task) -> Work:
+    """The work of one seed, in numbers that compare: rows times trainings."""
+    folds = 1 if task.split_mode == "trainvaltest" else len(task.splits)
+    points = 1 if request.is_probe else protocol(request.protocol_name).grid_points
+    rows_a_clip = 1.0 if task.embedding_type != EVENT else STEPS_A_SECOND * (task.sample_duration or CLIP_S)
+    rows = sum(task.counts.values()) * rows_a_clip + 200.0  # a training of few rows is not free
+    return Work(request.judge, task.name, rows * (points + folds - 1))
+
+
+def embedding(subject: Subject, task: Task) -> Work:
+    """The work of embedding a task: seconds of audio."""
+    return Work(f"embed {subject.slug}", task.name, sum(task.counts.values()) * (task.sample_duration or CLIP_S))
