@@ -30,12 +30,17 @@ def plain_encode(model: Any, unit: Tensor) -> Tensor:
     blocks = getattr(model, "blocks", None)
     if blocks is None or not hasattr(blocks[0], "attn"):
         return model.encode(unit)
-    tokens = through_plain_blocks(model.state_dict(), model.embed(unit), blocks[0].attn.heads, blocks[0].norm1.eps)
+    first = blocks[0]
+    tokens = through_plain_blocks(
+        model.state_dict(), model.embed(unit), first.attn.heads, first.norm1.eps, first.mlp.gelu
+    )
     return model.fold_steps(tokens)
 
 
-def through_plain_blocks(weights: dict[str, Tensor], tokens: Tensor, heads: int, eps: float) -> Tensor:
-    """Pre-norm transformer with tanh-GELU: tokens [units, tokens, width] → the same shape, after the final norm."""
+def through_plain_blocks(
+    weights: dict[str, Tensor], tokens: Tensor, heads: int, eps: float, approximate: str = "tanh"
+) -> Tensor:
+    """Pre-norm transformer, GELU exact ("none") or "tanh": tokens [units, tokens, width] → the same, after the norm."""
     width = tokens.shape[2]
 
     def norm(x: Tensor, name: str) -> Tensor:
@@ -49,6 +54,6 @@ def through_plain_blocks(weights: dict[str, Tensor], tokens: Tensor, heads: int,
         q, k, v = dense(norm(tokens, f"{block}.norm1"), f"{block}.attn.qkv").unflatten(2, (3, heads, -1)).unbind(2)
         attended = scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         tokens = tokens + dense(attended.transpose(1, 2).flatten(2), f"{block}.attn.proj")
-        hidden = gelu(dense(norm(tokens, f"{block}.norm2"), f"{block}.mlp.fc1"), approximate="tanh")
+        hidden = gelu(dense(norm(tokens, f"{block}.norm2"), f"{block}.mlp.fc1"), approximate=approximate)
         tokens = tokens + dense(hidden, f"{block}.mlp.fc2")
     return norm(tokens, "norm")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import hear_models
-from hear_models import logmel_stats, mae, mwmae
+from hear_models import logmel_stats, mae, msm_mae, mwmae
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -24,9 +24,11 @@ def plain_scene(monkeypatch):
     return yardstick.plain_scene
 
 
-@pytest.mark.parametrize("family", [mwmae, mae, logmel_stats])
+@pytest.mark.parametrize("family", [mwmae, mae, msm_mae, logmel_stats])
 def test_yardstick_computes_the_same_scene_embedding(family, plain_scene):
     small = {} if family is logmel_stats else {"encoder_width": 64, "encoder_depth": 2, "encoder_heads": 2}
+    if family is msm_mae:
+        small = {"width": 64, "depth": 2, "heads": 2, "frames_per_unit": 208, "tail": "trim"}
     model = family.Model(family.Config(**small)).eval()
     audio = torch.randn(2, 40_000, generator=torch.Generator().manual_seed(1)) * 0.1
     plain = plain_scene(model, audio)
