@@ -17,6 +17,7 @@ from hear_models.errors import CheckpointError
 MAX_STEPS = 2_000_000  # opcodes, and values copied by them; an official ViT-B with optimiser has fewer than 100,000
 MAX_BYTES = 64 << 20  # of one pickle; tensors lie outside of it
 MAX_NAME_CHARACTERS = 500
+MAX_NAME_DOTS = 24
 MAX_KEY_DEPTH = 4  # of tuples as keys: hashing a deep tuple would overflow the interpreter's stack
 OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}  # of protocols below 3
 RECORD_STEPS = 10  # a record takes as much memory as ten lists
@@ -155,7 +156,7 @@ class Machine:
     def name(self, module: Any, name: Any) -> Name:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise self.wrong("a class is named by something that is not text")
-        if max(len(module), len(name)) > MAX_NAME_CHARACTERS:
+        if max(len(module), len(name)) > MAX_NAME_CHARACTERS or f"{module}.{name}".count(".") > MAX_NAME_DOTS:
             raise self.wrong("a class has an impossibly long name")
         return Name(OLD_MODULES.get(module, module), name)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,7 @@ def storage_dtype(kind: Any) -> str | None:
     raise ValueError(f"{shown(kind)} is no kind of storage that is known")
 
 
+@lru_cache(maxsize=1024)
 def _alarm(name: Name) -> bool:
     """Whether the name, or what a dotted name passes through ("torch" + "serialization.os.system"), is in `ALARMS`."""
     parts = f"{name.module}.{name.name}".split(".")

@@ -230,6 +230,8 @@ def test_the_error_gives_class_arguments_and_byte_without_control_characters(tmp
         (named("my", "Net") + b"]R", "my.Net has no proper arguments"),
         (named("my", "Net") + b")]\x92", "no proper arguments"),
         (b"K\1K\2\x93", "named by something that is not text"),
+        (named("a" * 501, "b"), "impossibly long name"),
+        (named("a" + ".a" * 30, "b"), "impossibly long name"),
         (b"}]K\1s", "a list is used as a key"),
         (b"}" + b"K\1" + b"\x85" * 6 + b"K\1s", "a tuple is used as a key"),
         (b"}" + plain(2**80) + b"K\1s", "a huge integer is used as a key"),
