@@ -28,7 +28,7 @@ LIMIT_BYTES = 4_000_000
 def ship(run: Path, name: str) -> None:
     """Write the files of NAME and complete its manifest."""
     whole = read_checkpoint(run / "model.safetensors", parts=("encoder", "decoder"))
-    config = whole.config | read_recipe(name).model | {"statistics_ddof": 0}
+    config = whole.config | read_recipe(name).model
     about = {"family": whole.family, "config": config, "notes": whole.header.notes, "dtype": "float16"}
     file = WEIGHTS / f"{name}.safetensors"
     sha256 = write_checkpoint(file, tensors=whole.tensors, parts=("encoder",), **about)

@@ -230,6 +230,33 @@ def test_decoder_position_tables_match(tokens, width, first):
         assert float(ours.double().sum()) == pytest.approx(float(official[f"{name}.sum"]), rel=1e-6)
 
 
+def test_base_network_has_the_published_number_of_parameters():
+    """Specification, section 5; ours has key biases besides, of which the official code has no parameter."""
+    model = msm_mae.Model(msm_mae.Config(frames_per_unit=208), seed=None, decoder=True)
+    key_biases = 12 * 768 + 4 * 384
+    sizes = {name: (p.numel(), p.requires_grad) for name, p in model.named_parameters()}
+    assert sum(size for size, _ in sizes.values()) - key_biases == 92_812_288
+    assert sum(size for size, trained in sizes.values() if trained) - key_biases == 92_736_256
+    encoder = [size for name, (size, _) in sizes.items() if not name.startswith("decoder.") and name != "pos_embed"]
+    assert sum(encoder) - 12 * 768 == 85_244_928
+
+
+def test_random_weights_are_drawn_as_the_official_training_draws_them():
+    """Section 5: Xavier-uniform matrices, the patch convolution on its flat view, tokens of deviation 0.02."""
+    model = msm_mae.Model(msm_mae.Config(depth=1, decoder_depth=1, frames_per_unit=208), decoder=True)
+    for weight, inside, out in (
+        (model.patch_embed.weight, 256, 768),
+        (model.blocks[0].attn.qkv.weight, 768, 3 * 768),
+        (model.decoder.pred.weight, 384, 256),
+    ):
+        assert float(weight.abs().max()) == pytest.approx((6 / (inside + out)) ** 0.5, rel=1e-3)
+    assert float(model.patch_embed.bias.abs().max()) == pytest.approx(1 / 16, rel=0.02)
+    assert float(model.cls_token.std()) == pytest.approx(0.02, rel=0.1)
+    assert float(model.decoder.mask_token.std()) == pytest.approx(0.02, rel=0.2)
+    assert not model.blocks[0].attn.qkv.bias.any() and (model.norm.weight == 1).all()
+    assert not model.pos_embed[0, 0].any() and not model.decoder.pos_embed[0, 0].any()
+
+
 # ------------------------------------------------------------------ published sizes, with weights from their names
 
 
