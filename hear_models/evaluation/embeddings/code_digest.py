@@ -16,13 +16,13 @@ from hear_models.evaluation.runs.code import PACKAGE, ROOT, source_files
 # the key themselves.
 OWN_ROOMS = ("pipeline", "frontends", "layers", "corpus.encoders")
 OWN_EXTRACTION = tuple(
-    f"evaluation.{name}" for name in ("extraction", "loaded", "embedding_writing", "folder", "reading")
+    f"evaluation.embeddings.{name}" for name in ("extraction", "loaded", "embedding_writing", "folder", "reading")
 )
 
 
 def own_code_sha256(module: str = "") -> str:
     """sha256 over the code of this package that embeds: reading, writing, the flow; and of a family's module."""
-    starts = [f"{PACKAGE}.evaluation.extraction", *([module] if module else [])]
+    starts = [f"{PACKAGE}.evaluation.embeddings.extraction", *([module] if module else [])]
     rooms = [f"{PACKAGE}.{name}" for name in (*OWN_ROOMS, *OWN_EXTRACTION)]
     counted = {
         name: path
