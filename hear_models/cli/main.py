@@ -18,6 +18,7 @@ COMMANDS = {
     "info": ("hear_models.cli.info", "Show everything known about one model."),
     "download": ("hear_models.cli.download", "Fetch a model from the Hugging Face Hub and verify it."),
     "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
+    "tag": ("hear_models.cli.tag", "Say what is heard in recordings, and when."),
     "convert": ("hear_models.cli.convert", "Convert an official checkpoint to safetensors."),
     "publish": ("hear_models.cli.publish", "Publish a model with a generated card on the Hugging Face Hub."),
     "validate": ("hear_models.cli.validate", "Check any HEAR module against the API, and beyond it."),
