@@ -3,10 +3,10 @@
     python benchmarks/ship.py RUN NAME
 
 RUN is the output folder of `hear-models pretrain`, NAME the manifest's (weights/NAME.toml) and the recipe's. Writes
-weights/NAME.safetensors (the encoder, float16), weights/NAME.decoder.safetensors (encoder and decoder, float16, to go
-on with pretraining, not needed for embeddings), weights/NAME.log.jsonl (the run's log), and puts sha256, bytes, sizes
-and configuration into the manifest. Fields of the recipe's [model] that only concern embeddings (scene_pooling) are
-taken from the recipe.
+weights/NAME.safetensors (the encoder, float16; with batch normalisation float32), weights/NAME.decoder.safetensors
+(encoder and decoder, float16, to go on with pretraining, not needed for embeddings; for families that have a decoder),
+weights/NAME.log.jsonl (the run's log), and puts sha256, bytes, sizes and configuration into the manifest. Fields of the
+recipe's [model] that only concern embeddings (scene_pooling) are taken from the recipe.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from hear_models.checkpoints.safetensors_file import read_checkpoint, write_checkpoint
+from hear_models.checkpoints.safetensors_file import read_checkpoint, read_header, write_checkpoint
 from hear_models.pretraining.recipe import read_recipe
 from hear_models.zoo import load_model
 
@@ -27,12 +27,15 @@ LIMIT_BYTES = 4_000_000
 
 def ship(run: Path, name: str) -> None:
     """Write the files of NAME and complete its manifest."""
-    whole = read_checkpoint(run / "model.safetensors", parts=("encoder", "decoder"))
+    whole = read_checkpoint(run / "model.safetensors", read_header(run / "model.safetensors").parts)
     config = whole.config | read_recipe(name).model
-    about = {"family": whole.family, "config": config, "notes": whole.header.notes, "dtype": "float16"}
+    # running variances of decibels come near the largest number of float16
+    dtype = "float32" if any("running_var" in tensor for tensor in whole.tensors) else "float16"
+    about = {"family": whole.family, "config": config, "notes": whole.header.notes, "dtype": dtype}
     file = WEIGHTS / f"{name}.safetensors"
     sha256 = write_checkpoint(file, tensors=whole.tensors, parts=("encoder",), **about)
-    write_checkpoint(WEIGHTS / f"{name}.decoder.safetensors", tensors=whole.tensors, **about)
+    if "decoder" in whole.parts:
+        write_checkpoint(WEIGHTS / f"{name}.decoder.safetensors", tensors=whole.tensors, **about)
     shutil.copyfile(run / "log.jsonl", WEIGHTS / f"{name}.log.jsonl")
     size = file.stat().st_size
     if size > LIMIT_BYTES:

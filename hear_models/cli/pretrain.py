@@ -13,8 +13,8 @@ import click
     "--data",
     "folders",
     multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of recordings; repeatable.",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder of recordings, labelled for taggers (or .csv, LMDB); repeatable.",
 )
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Default: runs/RECIPE.")
 @click.option(
