@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 import hear_models
+from hear_models import msm_mae
 from hear_models.pipeline.audio import read_audio
 
 
@@ -53,14 +54,14 @@ def main(name: str) -> None:
         normal = (features - features.mean()) / features.std()
         click.echo(f"silence-nan: {samples} zeros, official {float(normal.flatten()[0]):+.3f} everywhere")
 
-    centres, early = (hear_models.load_model(name, timestamps=form) for form in ("centres", "official"))
+    published = msm_mae.Config(frames_per_unit=208)  # times need no weights
+    centres, early = (msm_mae.Model(published, timestamps=form, seed=None) for form in ("centres", "official"))
     for length in (0.5, 2, 10, 600):
         n_samples = round(length * centres.sample_rate)
         true = centres.plan(n_samples, "timestamps").times_ms
         before = true - early.plan(n_samples, "timestamps").times_ms[: len(true)]
-        click.echo(
-            f"msm-timestamps: {length:g} s: official {before.min():.1f} to {before.max():.1f} ms before the centre"
-        )
+        span = f"{before.min():.1f} to {before.max():.1f} ms"
+        click.echo(f"msm-timestamps: 80x208p16x16, {length:g} s: official {span} before the centre")
 
 
 if __name__ == "__main__":
