@@ -248,7 +248,8 @@ class Model(HearModel):
 
     def maps(self, units: Tensor) -> Tensor:
         """Units [units, frames, bins] → the network's last map [units, width, rows, columns], low frequencies first."""
-        return self.body(units.to(self.compute_dtype).transpose(1, 2)[:, None])
+        images = units.to(self.compute_dtype).transpose(1, 2)[:, None]
+        return self.body(images.contiguous(memory_format=torch.channels_last))  # a CPU is 1.0 to 1.7 times faster so
 
     def _network(self, units: Tensor) -> Tensor:
         """[units, frames, bins] → [units, 1 + columns, width]: the pooled embedding, then one for every column."""

@@ -136,7 +136,7 @@ def test_every_network_matches_through_an_exported_file(network, front_end, tmp_
             assert relative(pooled, official[f"{network}/{name}/penult"]) <= TOLERANCE["GISE-51, relative"], name
             logits = model.classify(units)
             assert relative(logits, official[f"{network}/{name}/logits"]) <= TOLERANCE["GISE-51, relative"], name
-            torch.testing.assert_close(model.head(pooled), logits)
+            assert relative(model.head(pooled), logits.numpy()) <= 1e-5  # the head sees the embedding
 
 
 @pytest.mark.parametrize("network", NETWORKS)
