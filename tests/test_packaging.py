@@ -33,8 +33,8 @@ def run(*command: str | Path, cwd: Path) -> str:
 def distributions(tmp_path_factory) -> Path:
     """A folder with the source archive of a clean copy of the project, and the wheel built from that archive."""
     copy, out = tmp_path_factory.mktemp("source") / "project", tmp_path_factory.mktemp("dist")
-    leave = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "runs", "__pycache__", "golden", "tests")
-    shutil.copytree(ROOT, copy, ignore=leave)
+    leave = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "__pycache__", "golden", "tests")
+    shutil.copytree(ROOT, copy, ignore=lambda at, names: leave(at, names) | ({"runs"} if Path(at) == ROOT else set()))
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy, cwd=out)
     return out
 

@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -451,7 +452,9 @@ def test_an_interrupted_run_leaves_no_folder_that_counts_as_done(how, tasks, tmp
     late = "import time, sys; time.sleep(0.3); print('batch', flush=True)\n    n, samples ="
     module.write_text(module.read_text().replace("n, samples =", late, 1))
     arguments = [sys.executable, "-c", RUN, str(module), str(tasks / "kfold-v1-full"), str(tmp_path / "out")]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # a background job is started with SIGINT ignored, and hands that down
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     assert process.stdout is not None
     for _ in range(6):  # "go", three batches of the first split, two of the second
         process.stdout.readline()
@@ -460,8 +463,8 @@ def test_an_interrupted_run_leaves_no_folder_that_counts_as_done(how, tasks, tmp
     assert process.returncode != 0
     hidden, done = hidden_and_done(tmp_path / "out" / "slow_echo")
     assert hidden == [".kfold-v1-full.partial"] and done == []
-    partial = tmp_path / "out" / "slow_echo" / hidden[0]
-    assert (partial / ".done.fold00").exists() and not (partial / ".done.embeddings").exists()
+    unfinished = tmp_path / "out" / "slow_echo" / hidden[0]
+    assert (unfinished / ".done.fold00").exists() and not (unfinished / ".done.embeddings").exists()
     finished = extract(resolve(str(module)), read_task(tasks / "kfold-v1-full"), tmp_path / "out")
     assert hidden_and_done(finished.folder.parent) == ([], ["kfold-v1-full"])
 

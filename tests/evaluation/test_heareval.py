@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,9 @@ RUN = (
 @pytest.mark.parametrize("wanted", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_runs_on_when_the_one_who_asked_is_gone(wanted, folds, environment, scratch):
     """Ctrl-C, a worker that is ended, and the system running out of memory."""
-    asking = subprocess.Popen([sys.executable, "-c", RUN, str(folds)], stderr=subprocess.DEVNULL)
+    # a background job is started with SIGINT ignored, and hands that down
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    asking = subprocess.Popen([sys.executable, "-c", RUN, str(folds)], stderr=subprocess.DEVNULL, preexec_fn=listen)
     try:
         wait_until(lambda: any(scratch.glob("*/logs")), "the kit never trained")
         assert kit_processes(scratch)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,8 @@ def start(request: Request) -> subprocess.Popen:
             *("--embeddings-dir", str(request.embeddings_dir), "--protocol", "paper", "--seeds", "4", "--jobs", "2"),
         ],
         start_new_session=True,
+        # a background job is started with SIGINT ignored, and hands that down
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
