@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ STEPS = np.load(FOLDER / "train_steps.npz")
 CLASSES = ["Cough", "Dog", "Keys_jangling", "Tap", "Trumpet"]
 # Rounding grows: Adam divides by gradients that are nearly zero. Other instruction sets (AVX2 instead of AVX512) move
 # the gradient norms of the third step by 1.4e-2, those of the first by 5e-7.
+LOSS_TOLERANCE = (1e-6, 1e-5, 5e-5)  # of the third: 1e-7 in torch's own memory layout, 1.1e-5 channels last
 GRADIENT_TOLERANCE = (1e-5, 1e-2, 5e-2)
 
 
@@ -61,7 +64,7 @@ def test_three_optimiser_steps_are_those_of_the_authors(kind, official):
         loss = tagging_loss(model, authors_batch(kind, step), Tagging(loss=kind))
         adam.zero_grad()
         loss.backward()
-        assert loss.item() == pytest.approx(float(STEPS[f"{kind}/loss{step}"]), rel=1e-5)
+        assert loss.item() == pytest.approx(float(STEPS[f"{kind}/loss{step}"]), rel=LOSS_TOLERANCE[step])
         gradients = norms(parameter.grad for parameter in model.parameters())
         np.testing.assert_allclose(gradients, STEPS[f"{kind}/gradnorm{step}"], rtol=GRADIENT_TOLERANCE[step])
         adam.step()
@@ -177,3 +180,16 @@ def test_the_level_rises_where_an_event_is():
             continue
         louder += np.mean(sound[inside] ** 2) > 4 * np.mean(sound[~inside] ** 2)
     assert louder >= 14
+
+
+def test_the_shipped_tagger_hears_what_scenes_hold_that_it_never_saw():
+    """Through the command behind the figures of its card."""
+    script = Path(__file__).parents[2] / "benchmarks" / "tagging.py"
+    done = subprocess.run(
+        [sys.executable, script, "--scenes", "80", "--json"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["mAP"] > 0.6 > 2 * found["guessing"] and found["interval"][0] < found["mAP"] < found["interval"][1]
+    refused = subprocess.run([sys.executable, script, "--seed", "1"], capture_output=True, text=True, timeout=300)
+    assert refused.returncode == 2 and "a recipe learns from seed 1" in refused.stderr
