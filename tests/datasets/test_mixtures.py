@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 from golden_inputs import GOLDEN
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hear_models.datasets.gise51 import mixture_folder, read_annotations
 from hear_models.datasets.loudness import loudness
@@ -150,3 +152,39 @@ def test_what_cannot_be_mixed_is_said(tmp_path):
     with pytest.raises(AudioFileError, match=r"quiet\.wav"):
         write_mixtures(CORPUS / "fg", tmp_path / "bg", tmp_path / "out", 1)
     assert not list((tmp_path / "out").glob("*.flac")) and not list((tmp_path / "out").glob(".*"))
+
+
+def sox_silence(samples: list[int], window: int, hold: int) -> list[int]:
+    """SoX's machine, sample by sample, as the specification tells it: the ring is emptied when sound has ended."""
+    ring: list[int] = []
+    held: list[int] = []
+    out: list[int] = []
+    copying = False
+    for sample in samples:
+        ring = [*ring, sample**2][-window:]
+        active = sum(ring) >= 328**2 * window
+        if not copying:
+            held = [*held, sample] if active else []
+            if len(held) == hold:
+                out, held, copying = out + held, [], True
+        elif active:
+            out, held = [*out, *held, sample], []
+        else:
+            held.append(sample)
+            if len(held) == hold:
+                held, ring, copying = [], [], False
+    return out + held if copying else out
+
+
+@given(
+    parts=st.lists(
+        st.tuples(st.sampled_from([0, 200, 320, 327, 329, 400, 3000]), st.integers(1, 60)), min_size=1, max_size=12
+    ),
+    hold=st.integers(1, 40),
+)
+def test_pauses_are_cut_as_sox_does_sample_by_sample(parts, hold):
+    """Levels around the threshold of 328, at 1000 Hz: a window of 20 samples."""
+    samples = np.concatenate([np.full(n, level, np.int16) for level, n in parts])
+    samples[1::2] *= -1
+    ours = strip_silence(samples, 1000, hold / 1000)
+    assert ours.tolist() == sox_silence(samples.tolist(), 20, hold)
