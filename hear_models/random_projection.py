@@ -18,7 +18,7 @@ from hear_models import zoo
 from hear_models.frontends.logmel import LogMel
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
 from hear_models.pipeline.model import HearModel
-from hear_models.pipeline.plan import Plan, Purpose, Unit, centre_times
+from hear_models.pipeline.plan import Plan, Purpose, frame_plan
 
 __all__ = ["Config", "Model", "get_scene_embeddings", "get_timestamp_embeddings", "load_model"]
 
@@ -60,11 +60,8 @@ class Model(HearModel):
     def plan(self, n_samples: int, purpose: Purpose) -> Plan:
         """One unit of all frames for a scene, consecutive short ones for timestamps."""
         frames = self.frontend.n_frames(max(n_samples, self.min_samples))
-        length = frames if purpose == "scene" else self.config.frames_per_step
-        steps = -(-frames // length)
         hop = self.frontend.hop_samples
-        times = centre_times(hop * length, hop * (length - 1) / 2, steps, n_samples, self.sample_rate)
-        return Plan(n_samples, tuple(Unit(step * length, length, 1) for step in range(steps)), steps, times)
+        return frame_plan(n_samples, purpose, frames, self.config.frames_per_step, hop, self.sample_rate)
 
     def spectrogram(self, clip: Tensor) -> Tensor:
         """[samples] → scaled log-mel [frames, n_mels]."""

@@ -78,7 +78,7 @@ class HearModel(Shared, nn.Module):
 
     def use_compile(self) -> None:
         """Let torch.compile make the network's code at its first call, once for units of any number."""
-        network = torch.compile(self._network, dynamic=True)
+        network = torch.compile(self.encode, dynamic=True)
 
         def compiled(units: Tensor) -> Tensor:
             try:
@@ -90,7 +90,7 @@ class HearModel(Shared, nn.Module):
                 ) from error
             return steps
 
-        self._network = compiled  # type: ignore[method-assign]
+        self.encode = compiled  # type: ignore[method-assign]
         self.compiled = True
 
     # ------------------------------------------------------------------ what a family supplies
@@ -127,9 +127,6 @@ class HearModel(Shared, nn.Module):
 
     def encode(self, units: Tensor) -> Tensor:
         """Units [units, positions, bands] → steps [units, steps, dim], float32. Keeps gradients."""
-        return self._network(units)
-
-    def _network(self, units: Tensor) -> Tensor:
         return self.fold_steps(self.through_blocks(self.embed(units.to(self.compute_dtype)))[-1]).float()
 
     def encode_layers(self, units: Tensor) -> Tensor:

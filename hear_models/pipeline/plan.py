@@ -57,6 +57,16 @@ class Plan:
     steps_ms: np.ndarray | None = None
 
 
+def frame_plan(
+    n_samples: int, purpose: Purpose, n_frames: int, frames_per_step: int, hop_samples: int, sample_rate: int
+) -> Plan:
+    """A plan over frames of features: one unit of all for a scene, consecutive short ones for timestamps."""
+    length = n_frames if purpose == "scene" else frames_per_step
+    steps = -(-n_frames // length)
+    times = centre_times(hop_samples * length, hop_samples * (length - 1) / 2, steps, n_samples, sample_rate)
+    return Plan(n_samples, tuple(Unit(step * length, length, 1) for step in range(steps)), steps, times)
+
+
 def centre_times(
     step_samples: float, first_centre: float, n_steps: int, n_samples: int, sample_rate: int
 ) -> np.ndarray:

@@ -72,31 +72,7 @@ def publish(
     dry_run: bool = False,
     token: str | None = None,
 ) -> Publication:
-    """Publish a checkpoint with a generated card on the Hugging Face Hub.
-
-    What is sent is exactly the verified file, with the parts that it has (encoder, or encoder and decoder), as
-    `model.safetensors`. A model whose weights in memory are no longer those of its file is written to a new file first.
-
-    Args:
-        model: a name of `list_models()`, a `.safetensors` file of ours, or a model.
-        repository: ORG/NAME, or NAME if the environment variable HEAR_MODELS_HUB_ORG gives the organisation.
-        private: make a new repository private.
-        branch: commit to this branch, made if it is not there; None: main.
-        licence: of weights that you trained yourself, if the file states none; SPDX, for instance "CC-BY-4.0".
-        permission: who allowed you to publish weights whose licence nobody stated; goes into the card.
-        training: how the weights came about, for the card; needed for weights that were changed in memory.
-        message: of the commit.
-        allow_untrained: publish a random network too; its card says so.
-        dry_run: do everything but talk to the Hub.
-        token: for the Hub; None: the one that huggingface_hub finds.
-
-    Returns:
-        What was sent, and the commit.
-
-    Raises:
-        UsageError: unknown name, no weights, untrained, a licence that forbids it or that nobody stated, no token.
-        CheckpointError: the file is damaged, or the Hub refuses; the message says what exists there now.
-    """
+    """See `hear_models.push_to_hub`."""
     repository = check_repository_name(_with_organisation(repository))
     branch = check_branch(branch)
     if permission is not None and not permission.strip():

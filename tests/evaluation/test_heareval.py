@@ -196,10 +196,7 @@ def test_nothing_runs_on_when_the_one_who_asked_is_gone(wanted, folds, environme
         asking.send_signal(wanted)
         asking.wait(30)
     wait_until(lambda: not kit_processes(scratch), "the kit runs on")
-    # after SIGTERM and SIGKILL the kit's last checkpoint can race with the removal: a folder may stay in the system's
-    # temporary place (docs/evaluation.md); a Ctrl-C, which we hear, leaves nothing
-    if wanted == signal.SIGINT:
-        wait_until(lambda: not list(scratch.iterdir()), "its temporary folder is still there")
+    wait_until(lambda: not list(scratch.iterdir()), "its temporary folder is still there")
 
 
 def kit_processes(scratch: Path) -> list[str]:
