@@ -63,7 +63,7 @@ def write_task(root: Path, clips: int, seconds: float) -> None:
 def checkpoint(name: str, folder: Path) -> tuple[str, str]:
     """(family, file) that both runners load; random:FAMILY gets a file of its default configuration."""
     from hear_models.checkpoints.safetensors_file import write_checkpoint
-    from hear_models.evaluation.embeddings.subject import resolve
+    from hear_models.subjects.subject import resolve
 
     if not name.startswith(RANDOM):
         subject = resolve(name, allow_untrained=True)
@@ -97,8 +97,8 @@ def one(path: str, tasks_dir: Path, out: Path, threads: int) -> dict[str, float]
 
     torch.set_num_threads(threads)
     from hear_models.evaluation.embeddings.extraction import extract
-    from hear_models.evaluation.embeddings.subject import resolve
-    from hear_models.evaluation.tasks.task import read_task
+    from hear_models.subjects.subject import resolve
+    from hear_models.tasks.task import read_task
 
     loaded = resolve(path, allow_untrained=True).load("cpu")
     began = time.perf_counter()

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from hear_models.checkpoints.safetensors_file import read_checkpoint, read_header, write_checkpoint
-from hear_models.pretraining.recipe import read_recipe
+from hear_models.training.recipe import read_recipe
 from hear_models.zoo import load_model
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"

@@ -22,7 +22,7 @@ from hear_models.evaluation.board.leaderboard import build
 from hear_models.evaluation.board.published import SEPARATOR, Figure, public_best, tables
 from hear_models.evaluation.board.results import gather
 from hear_models.evaluation.board.tabulate import markdown
-from hear_models.evaluation.tasks.known_tasks import known_tasks
+from hear_models.tasks.known_tasks import known_tasks
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

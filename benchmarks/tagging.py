@@ -15,9 +15,9 @@ import torch
 
 from hear_models.datasets.gise51 import multi_hot
 from hear_models.datasets.labelled_scenes import KINDS, labelled_scenes
-from hear_models.evaluation.judges.tagging import TaggingScores, tagging_scores
-from hear_models.pretraining.recipe import read_recipe, recipe_names
-from hear_models.pretraining.tagging import predict
+from hear_models.metrics.tagging import TaggingScores, tagging_scores
+from hear_models.training.recipe import read_recipe, recipe_names
+from hear_models.training.tagging import predict
 from hear_models.zoo import load_model
 
 RESAMPLES = 1000

@@ -5,11 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hear_models.version import __version__
+
 if TYPE_CHECKING:
     from hear_models.corpus.embed import embed
     from hear_models.zoo import from_pretrained, list_models, load_model, push_to_hub
 
-__version__ = "0.1.0"
+
 __all__ = ["__version__", "embed", "from_pretrained", "list_models", "load_model", "push_to_hub"]
 
 _HOMES = {

@@ -21,7 +21,7 @@ from hear_models.evaluation.runs.record import (
     record_stem,
     write_record,
 )
-from hear_models.evaluation.tasks.known_tasks import known_tasks
+from hear_models.tasks.known_tasks import known_tasks
 
 ESC50, TONIC, PITCH, FSD = (
     "esc50-v2.0.0-full",

@@ -11,7 +11,7 @@ import torch
 from golden_inputs import GOLDEN
 from torch import Tensor
 
-from hear_models.checkpoints.convert import convert
+from hear_models.zoo.convert import convert
 
 FOLDER = GOLDEN / "msm_mae"
 CASES = json.loads((FOLDER / "embeddings_mini.json").read_text())

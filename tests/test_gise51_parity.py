@@ -17,9 +17,9 @@ from golden_inputs import TOLERANCE, largest_difference
 from torch import Tensor
 
 from hear_models import gise51
-from hear_models.checkpoints.convert import convert
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.pipeline.fill import cut
+from hear_models.zoo.convert import convert
 
 
 @pytest.fixture(scope="module")

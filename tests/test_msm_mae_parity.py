@@ -12,8 +12,8 @@ from msm_mae_inputs import CASES, FOLDER, M2D, M2D_CASES, MINIS, apart, clip, cl
 from torch import Tensor
 
 from hear_models import msm_mae
-from hear_models.checkpoints.convert import convert
 from hear_models.layers.patches import cut_patches_by_band
+from hear_models.zoo.convert import convert
 
 CLOSE = TOLERANCE["MSM-MAE"]
 EMBEDDINGS = np.load(FOLDER / "embeddings_mini.npz")

@@ -13,10 +13,10 @@ from golden_inputs import GOLDEN, MWMAE_CASES, TOLERANCE, clip, clips, crop, lar
 from torch import Tensor
 
 from hear_models import mae, mwmae
-from hear_models.checkpoints.convert import convert
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.attention import MultiWindowAttention
 from hear_models.layers.patches import random_masking, sincos_1d, sincos_2d
+from hear_models.zoo.convert import convert
 
 FOLDER = GOLDEN / "mwmae"
 FAMILIES = {"mwmae": mwmae, "mae": mae}

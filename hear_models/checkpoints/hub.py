@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hear_models import __version__
 from hear_models.checkpoints.hub_errors import OTHER_WAYS, clear_errors, no_answer, status_of
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.version import __version__
 
 SCHEME = "hf://"
 FILE = "model.safetensors"  # the name under which `hear-models publish` uploads

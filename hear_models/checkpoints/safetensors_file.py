@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 
-from hear_models import __version__
-from hear_models.checkpoints.files import read_bytes, write_atomically
 from hear_models.errors import CheckpointError
+from hear_models.files import read_bytes, write_atomically
+from hear_models.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor

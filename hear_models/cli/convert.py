@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hear_models.checkpoints.convert import Conversion
+    from hear_models.zoo.convert import Conversion
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,8 +60,8 @@ def command(
     Every tensor must be known, present and of the right shape; the result keeps
     the decoder. Nothing in INPUT is executed. The weights keep their licence.
     """
-    from hear_models.checkpoints.convert import as_plain_data, convert
     from hear_models.checkpoints.fields import parse_settings
+    from hear_models.zoo.convert import as_plain_data, convert
 
     done = convert(
         family,

@@ -133,7 +133,7 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    from hear_models.checkpoints.files import write_atomically
+    from hear_models.files import write_atomically
 
     write_atomically(output, text.encode("utf-8"))
     click.echo(f"{output}: written", err=True)

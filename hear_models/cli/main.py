@@ -8,8 +8,8 @@ from importlib import import_module
 
 import click
 
-from hear_models import __version__
 from hear_models.errors import HearModelsError
+from hear_models.version import __version__
 
 # name → (module, one line for --help): the modules, and torch behind them, load only when their command runs
 COMMANDS = {

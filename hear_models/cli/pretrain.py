@@ -49,13 +49,13 @@ def command(
     The output folder gets model.safetensors (for load_model), log.jsonl and the state from which the same command goes
     on after Ctrl-C, a crash or a kill.
     """
-    from hear_models.pretraining.recipe import read_recipe, with_steps
+    from hear_models.training.recipe import read_recipe, with_steps
 
     chosen = with_steps(read_recipe(recipe), steps)
 
     import torch
 
-    from hear_models.pretraining.loop import Run, pretrain
+    from hear_models.training.loop import Run, pretrain
 
     run = Run(
         output=output or Path("runs") / Path(recipe).stem,

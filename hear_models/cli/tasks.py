@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hear_models.evaluation.tasks.check import TaskReport
+    from hear_models.tasks.check import TaskReport
 
 HELP = {"help_option_names": ["-h", "--help"]}
 WIDTH = 79
@@ -58,8 +58,8 @@ def list_command(names: tuple[str, ...], tasks_dir: Path | None, as_json: bool) 
     from dataclasses import asdict
 
     from hear_models.errors import UsageError
-    from hear_models.evaluation.tasks.known_tasks import known_tasks
-    from hear_models.evaluation.tasks.task import is_called
+    from hear_models.tasks.known_tasks import known_tasks
+    from hear_models.tasks.task import is_called
 
     chosen = [task for task in known_tasks().values() if not names or any(is_called(task.folder, n) for n in names)]
     unknown = [name for name in names if not any(is_called(folder, name) for folder in known_tasks())]
@@ -100,7 +100,7 @@ def list_command(names: tuple[str, ...], tasks_dir: Path | None, as_json: bool) 
 def _present(tasks_dir: Path) -> dict[str, str]:
     """Folder name → one clause on what lies there."""
     from hear_models.errors import HearModelsError, UsageError
-    from hear_models.evaluation.tasks.task import METADATA, read_task
+    from hear_models.tasks.task import METADATA, read_task
 
     if not tasks_dir.is_dir():
         raise UsageError(f"{tasks_dir} is no folder. Give the folder that holds the task folders.")
@@ -119,7 +119,7 @@ def _present(tasks_dir: Path) -> dict[str, str]:
 
 
 def _print_details(folder: str, present: str | None) -> None:
-    from hear_models.evaluation.tasks.known_tasks import ALL_RATES, known_tasks
+    from hear_models.tasks.known_tasks import ALL_RATES, known_tasks
 
     task = known_tasks()[folder]
     paper = f" ({task.paper_name} in the papers)" if task.paper_name else ""
@@ -178,7 +178,7 @@ def check_command(
     """
     from dataclasses import asdict
 
-    from hear_models.evaluation.tasks.check import check_tasks
+    from hear_models.tasks.check import check_tasks
 
     def progress(name: str, done: int, total: int) -> None:
         click.echo(f"\r{name}: {done} of {total} clips\033[K", nl=False, err=True)
@@ -237,8 +237,8 @@ def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_
     Zenodo has 48 kHz only, most models take 16 kHz. RATE/ appears beside the
     rate that is there, once it is complete; a stopped run goes on where it was.
     """
-    from hear_models.evaluation.tasks.resample_task import resample_task
-    from hear_models.evaluation.tasks.task import list_tasks
+    from hear_models.tasks.resample_task import resample_task
+    from hear_models.tasks.task import list_tasks
 
     for task in list_tasks(tasks_dir, names):
 
@@ -297,7 +297,7 @@ def new_command(
     File names are relative to AUDIO_DIR, in any audio format. OUT is the new
     task's folder, by custom NAME-VERSION-MODE, for instance mine/birds-v1-full.
     """
-    from hear_models.evaluation.tasks.new_task import TaskOptions, new_task
+    from hear_models.tasks.new_task import TaskOptions, new_task
 
     def progress(done: int, total: int) -> None:
         click.echo(f"\r{done} of {total} clips\033[K", nl=False, err=True)
@@ -350,7 +350,7 @@ def make_small_command(out: Path, seed: int, names: tuple[str, ...], rates: tupl
     metrics in kind as in the real ones. Their metadata say `synthetic: true`:
     scores on them show that an evaluation works, and nothing about a model.
     """
-    from hear_models.evaluation.tasks.make_small import make_small
+    from hear_models.tasks.make_small import make_small
 
     def progress(name: str, clips: int) -> None:
         click.echo(f"{name}: {clips} clips")

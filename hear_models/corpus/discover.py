@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hear_models.errors import UsageError
-from hear_models.pipeline.decoding import shown
+from hear_models.files import shown
 
 # Looked for in folders; a file that is named explicitly is tried whatever it is called.
 # fmt: off

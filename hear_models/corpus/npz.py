@@ -21,7 +21,7 @@ from hear_models.corpus.discover import Source
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import Settings, SourceInfo, refuse_mixture
 from hear_models.errors import UsageError
-from hear_models.pipeline.decoding import shown
+from hear_models.files import shown
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same embeddings give the same bytes
 

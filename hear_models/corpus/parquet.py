@@ -26,7 +26,7 @@ from hear_models.corpus.discover import Source
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import Settings, SourceInfo, refuse_mixture
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.pipeline.decoding import shown
+from hear_models.files import shown
 
 PART_BYTES = 64 << 20  # a part is closed at this size,
 PART_SECONDS = 30.0  # or this age: what a killed run has to compute again

@@ -18,8 +18,9 @@ import soundfile
 
 from hear_models.corpus.discover import Source
 from hear_models.errors import AudioFileError
+from hear_models.files import shown
 from hear_models.pipeline.audio import windows_of
-from hear_models.pipeline.decoding import open_recording, shown
+from hear_models.pipeline.decoding import open_recording
 
 LARGE_BYTES = 8_000_000  # recordings of this size count with their whole length before they are decoded
 GUESSED_BYTES_PER_SECOND = 8_000  # 64 kbit/s, for large files that only ffmpeg reads

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 
 from hear_models.corpus.discover import Failure, Source, find_sources
-from hear_models.corpus.encoders import Encoders
-from hear_models.corpus.lock import only_writer
 from hear_models.corpus.npz import NpzOutput
 from hear_models.corpus.options import check_options
 from hear_models.corpus.parquet import ParquetOutput
@@ -26,7 +24,9 @@ from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import Settings, SourceInfo, settings_of
 from hear_models.corpus.writing import Output, WriteBehind
 from hear_models.errors import HearModelsError
-from hear_models.pipeline.decoding import shown
+from hear_models.files import shown
+from hear_models.locks import only_writer
+from hear_models.pipeline.encoders import Encoders
 from hear_models.pipeline.model import HearModel
 from hear_models.pipeline.plan import Purpose
 

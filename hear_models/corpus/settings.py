@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from hear_models import __version__
 from hear_models.corpus.discover import Source
 from hear_models.errors import UsageError
-from hear_models.pipeline.decoding import shown
+from hear_models.files import shown
 from hear_models.pipeline.model import HearModel
+from hear_models.version import __version__
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 import soundfile
 
 from hear_models.errors import AudioFileError, HearModelsError, InputError, UsageError
+from hear_models.files import shown
 from hear_models.pipeline.audio import read_audio, resample
-from hear_models.pipeline.decoding import shown
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 LABEL_DELIMITER, AUDIOSET_DELIMITER = ",", ";"  # names of AudioSet's classes contain commas

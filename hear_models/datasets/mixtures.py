@@ -15,7 +15,7 @@ import soxr
 from hear_models.datasets.loudness import loudness
 from hear_models.datasets.time_stretch import stretch
 from hear_models.errors import AudioFileError, InputError, UsageError
-from hear_models.pipeline.decoding import shown
+from hear_models.files import shown
 
 SAMPLE_RATE = 22_050
 DURATION_S = 5.0
@@ -230,7 +230,7 @@ def write_mixtures(
         foreground, background: folders with a subfolder of .wav or .flac for each label.
         official: 16 bits as the authors' conversion makes them (quirk "flac-floor").
     """
-    from hear_models.checkpoints.files import write_atomically
+    from hear_models.files import write_atomically
 
     events, backgrounds = Library(foreground), Library(background)
     output.mkdir(parents=True, exist_ok=True)

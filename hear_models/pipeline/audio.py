@@ -16,7 +16,8 @@ import numpy as np
 import soxr
 
 from hear_models.errors import AudioFileError, UsageError
-from hear_models.pipeline.decoding import Recording, open_recording, shown
+from hear_models.files import shown
+from hear_models.pipeline.decoding import Recording, open_recording
 
 QUALITY = "HQ"
 CONTEXT_S = (

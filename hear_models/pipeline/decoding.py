@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 
 from hear_models.errors import AudioFileError
+from hear_models.files import shown
 
 BLOCK_FRAMES = 1 << 17  # 3 s at 44.1 kHz: large enough to hide the cost of a call, small beside a model's memory
 FFMPEG_STALL_S = 60.0  # ffmpeg is given up when it delivers nothing for so long
@@ -39,11 +40,6 @@ class Recording(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path as errors show it: quoted, control characters escaped, one line."""
-    return repr(os.fspath(path))
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:

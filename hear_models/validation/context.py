@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from hear_models.pipeline.model import HearModel
+from hear_models.subjects.module import HearModule, ModuleFault
 from hear_models.validation.findings import Finding
-from hear_models.validation.module import HearModule, ModuleFault
 
 Length = Literal["quick", "normal", "long"]
 Result = TypeVar("Result")

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hear_models.subjects.module import FUNCTIONS, ModuleFault, call_text
 from hear_models.validation.context import Context, as_cpu_tensor, error, info, relative_change, warning
 from hear_models.validation.findings import Finding
-from hear_models.validation.module import FUNCTIONS, ModuleFault, call_text
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)  # hear-validator 2021.0.6, validate.py:32
 TIMESTAMP_SECONDS = (1.07, 1.98, 4.0)  # its three calls, with two sounds each

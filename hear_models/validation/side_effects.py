@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hear_models.subjects.module import torch_settings
+from hear_models.subjects.randomness import GENERATORS, random_state, seed_all
 from hear_models.validation.context import Context, as_cpu_tensor, error, warning
 from hear_models.validation.findings import Finding
-from hear_models.validation.module import torch_settings
-from hear_models.validation.randomness import GENERATORS, random_state, seed_all
 
 
 def sound(ctx: Context) -> Tensor:

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from hear_models.checkpoints.card import CardFacts, write_card
-from hear_models.checkpoints.files import read_bytes
 from hear_models.checkpoints.licences import Licence
 from hear_models.checkpoints.manifest import Manifest
 from hear_models.checkpoints.safetensors_file import Header, read_checkpoint, verify, write_checkpoint
 from hear_models.checkpoints.upload import FILE, Upload, check_branch, check_repository_name, upload
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.files import read_bytes
 from hear_models.pipeline.model import HearModel
 from hear_models.zoo.licensing import inherited, official_release, rule
 from hear_models.zoo.load import load

@@ -17,11 +17,11 @@ from torch_maker import Call, torch_bytes, written
 
 import hear_models
 from hear_models import mwmae
-from hear_models.checkpoints.convert import as_plain_data, convert, families
 from hear_models.checkpoints.licences import FORBIDDEN, TERMS, read_licence
 from hear_models.checkpoints.mapping import Official, Rule, Shapes, Source, SourceArray, apply_rules, official_key
 from hear_models.checkpoints.safetensors_file import read_checkpoint
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.zoo.convert import as_plain_data, convert, families
 from hear_models.zoo.registry import list_models
 
 SMALL = mwmae.Config(encoder_width=24, encoder_depth=2, encoder_heads=3, decoder_width=16, decoder_depth=1)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hear_models.checkpoints.convert import convert
 from hear_models.zoo import list_models
+from hear_models.zoo.convert import convert
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "mwmae"
 

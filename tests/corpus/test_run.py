@@ -14,9 +14,9 @@ import pytest
 
 import hear_models
 from hear_models.corpus import parquet, rows, run
-from hear_models.corpus.lock import only_writer
 from hear_models.corpus.run import embed_files
 from hear_models.errors import HearModelsError, UsageError
+from hear_models.locks import only_writer
 from hear_models.pipeline.audio import read_audio
 from hear_models.pipeline.model import HearModel
 

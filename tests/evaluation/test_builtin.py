@@ -16,12 +16,12 @@ from tiny_folder import write_folder
 
 from hear_models.evaluation.embeddings.folder import read_embedding_folder
 from hear_models.evaluation.judges.builtin import judge
-from hear_models.evaluation.judges.event_metrics import score_events
 from hear_models.evaluation.judges.events import frames_by_file, make_events
-from hear_models.evaluation.judges.metrics import score_clips
 from hear_models.evaluation.judges.outcome import Outcome
 from hear_models.evaluation.judges.protocols import PROTOCOLS, Protocol
 from hear_models.evaluation.judges.rows import data_splits, read_rows
+from hear_models.metrics.clips import score_clips
+from hear_models.metrics.events import score_events
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "hear_scores"
 FOLDERS = sorted(path.parent.relative_to(GOLDEN).as_posix() for path in GOLDEN.glob("*_seed*/*/predictions.npz"))

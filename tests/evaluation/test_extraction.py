@@ -29,8 +29,8 @@ from hear_models.evaluation.embeddings import extraction
 from hear_models.evaluation.embeddings.embedding_writing import labels_at
 from hear_models.evaluation.embeddings.extraction import Extraction, extract, key_sha256, kit_batch_size
 from hear_models.evaluation.embeddings.folder import read_embedding_folder
-from hear_models.evaluation.embeddings.subject import resolve
-from hear_models.evaluation.tasks.task import TaskError, read_task
+from hear_models.subjects.subject import resolve
+from hear_models.tasks.task import TaskError, read_task
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation" / "kit_embeddings.zip"
 OPTIONS = {"tvt-v2-5h": {"training": True, "offset": 0.25}}
@@ -150,7 +150,7 @@ def test_the_released_kit_writes_these_files_today(name, echo, tasks, modules, t
 def test_the_default_checkpoint_gets_the_kits_embeddings_of_the_toy_tasks(task, tmp_path):
     """k-fold, train/valid/test with integer labels, multilabel with clips of any length, events."""
     from hear_models.evaluation.judges.heareval import run_embeddings
-    from hear_models.evaluation.tasks.make_small import make_small
+    from hear_models.tasks.make_small import make_small
 
     make_small(tmp_path / "tasks", only=[task], sample_rates=[16000])
     (folder,) = (tmp_path / "tasks").iterdir()
@@ -438,8 +438,8 @@ def test_a_half_done_folder_of_other_weights_is_not_gone_on_with(tasks, tmp_path
 RUN = """
 import sys
 from hear_models.evaluation.embeddings.extraction import extract
-from hear_models.evaluation.embeddings.subject import resolve
-from hear_models.evaluation.tasks.task import read_task
+from hear_models.subjects.subject import resolve
+from hear_models.tasks.task import read_task
 print("go", flush=True)
 extract(resolve(sys.argv[1]), read_task(sys.argv[2]), sys.argv[3])
 """

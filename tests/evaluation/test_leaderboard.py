@@ -318,7 +318,7 @@ def test_no_published_leaves_them_out(tmp_path):
 
 # -------------------------------------------------------------------------------------------------------------- outputs
 def test_no_line_of_the_terminal_output_is_longer_than_80_columns(tmp_path):
-    from hear_models.evaluation.tasks.known_tasks import known_tasks
+    from hear_models.tasks.known_tasks import known_tasks
 
     ten = tuple(name for name, task in known_tasks().items() if task.paper_name)
     several(tmp_path, tasks=ten, seeds=2)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from tone_tasks import LABELS, write_module, write_task
 
-from hear_models.evaluation.judges.metrics import mean_average_precision
 from hear_models.evaluation.runs.predictions import read_predictions
 from hear_models.evaluation.runs.record import Record, read_record
 from hear_models.evaluation.runs.run import evaluate
 from hear_models.evaluation.runs.settings import Request
+from hear_models.metrics.clips import mean_average_precision
 
 MISSED = 0.001  # probability that chance itself lies outside of the interval
 TASKS = ["folds-v1-full", "splits-v1-full", "tags-v1-full"]

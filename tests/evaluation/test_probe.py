@@ -11,7 +11,7 @@ import pytest
 from hear_models.errors import UsageError
 from hear_models.evaluation.embeddings.folder import EmbeddingFolder, Split, read_embedding_folder
 from hear_models.evaluation.judges import probe
-from hear_models.evaluation.judges.metrics import mean_average_precision, top1_accuracy
+from hear_models.metrics.clips import mean_average_precision, top1_accuracy
 
 
 def write_folder(

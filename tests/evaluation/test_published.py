@@ -20,8 +20,8 @@ from hear_models.evaluation.board.published import (
     verdict,
 )
 from hear_models.evaluation.board.statistics import Interval, aggregate
-from hear_models.evaluation.tasks.known_tasks import known_tasks
 from hear_models.resources import resource
+from hear_models.tasks.known_tasks import known_tasks
 
 README = "mwmae / README / MW-MAE-B-4x16-4l / MW-MAE (released weights)"
 PAPER = "mwmae / README / MW-MAE-B-4x16-4l / MW-MAE (paper)"

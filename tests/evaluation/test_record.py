@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from hear_models.errors import HearModelsError
 from hear_models.evaluation.judges.outcome import Predictions
-from hear_models.evaluation.runs.code import code_sha256, source_files
 from hear_models.evaluation.runs.predictions import read_predictions, write_predictions
 from hear_models.evaluation.runs.record import (
     SCHEMA,
@@ -37,6 +36,7 @@ from hear_models.evaluation.runs.record import (
     record_path,
     write_record,
 )
+from hear_models.subjects.code import code_sha256, source_files
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "records.md"
 SHA = "0" * 64

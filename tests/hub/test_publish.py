@@ -18,11 +18,11 @@ from hub.faults import Fault
 
 import hear_models
 from hear_models import mwmae
-from hear_models.checkpoints.convert import convert
 from hear_models.checkpoints.licences import licence_note
 from hear_models.checkpoints.safetensors_file import read_checkpoint, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.zoo import find_entry
+from hear_models.zoo.convert import convert
 
 MINI = Path(__file__).parent.parent / "golden" / "mwmae" / "mwmae_mini"
 SMALL = mwmae.Config(encoder_width=24, encoder_depth=1, encoder_heads=3, decoder_width=16, decoder_depth=1)

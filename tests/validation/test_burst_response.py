@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from hear_models.subjects.module import HearModule
 from hear_models.validation.centres import check_centres, locate, middle, two_views
 from hear_models.validation.context import Context
-from hear_models.validation.module import HearModule
 from validate._base import Frames, hear_functions
 from validate.good import transformer
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from hear_models.subjects.randomness import preserved_randomness
 from hear_models.validation import CHECKS, load_module, validate
-from hear_models.validation.randomness import preserved_randomness
 
 VALIDATE = Path(__file__).parent.parent.parent / "validate"
 FAULTY = sorted(path.stem for path in (VALIDATE / "faulty").glob("f*.py"))

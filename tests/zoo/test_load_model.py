@@ -17,11 +17,11 @@ import torch
 import hear_models
 from hear_models import mae, mwmae
 from hear_models.checkpoints import manifest as manifests
-from hear_models.checkpoints.convert import convert
 from hear_models.checkpoints.safetensors_file import read_checkpoint, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.zoo import find_entry, list_models, load_model
 from hear_models.zoo import load as loading
+from hear_models.zoo.convert import convert
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "mwmae"
 SMALL = mwmae.Config(encoder_width=24, encoder_depth=1, encoder_heads=3, decoder_width=16, decoder_depth=1)

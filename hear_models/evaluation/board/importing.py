@@ -21,8 +21,8 @@ import numpy as np
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.judges.protocols import PROTOCOLS
 from hear_models.evaluation.runs.record import FoldScores, Judge, Model, Record, TaskFacts
-from hear_models.evaluation.tasks.known_tasks import UNOFFICIAL, USER, known_tasks
-from hear_models.evaluation.tasks.task import METADATA, read_task
+from hear_models.tasks.known_tasks import UNOFFICIAL, USER, known_tasks
+from hear_models.tasks.task import METADATA, read_task
 
 SCORES_FILE = "test.predicted-scores.json"
 LARGEST_BYTES = 32 * 2**20

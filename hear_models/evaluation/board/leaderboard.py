@@ -23,8 +23,8 @@ from hear_models.evaluation.board.statistics import Aggregate, Interval, aggrega
 from hear_models.evaluation.board.ties import Marked, mark_ties
 from hear_models.evaluation.judges.agreement import judges_agree
 from hear_models.evaluation.runs.record import NOT_COMPARABLE, Model, Record
-from hear_models.evaluation.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL, USER, known_tasks
-from hear_models.evaluation.tasks.task import is_called
+from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL, USER, known_tasks
+from hear_models.tasks.task import is_called
 
 ORIGINS = {
     OFFICIAL: "HEAR tasks",

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from hear_models import __version__
 from hear_models.evaluation.board.leaderboard import BEST, TIED, Board, Cell, ModelRow, Table, TaskColumn
 from hear_models.evaluation.board.published import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, SEPARATOR, find
 from hear_models.evaluation.board.wording import (
@@ -27,6 +26,7 @@ from hear_models.evaluation.board.wording import (
     seeds,
     verdict_rule,
 )
+from hear_models.version import __version__
 
 HERE = Path(__file__).parent
 TITLE = "Leaderboard"

@@ -8,7 +8,7 @@ from hear_models.evaluation.board.bootstrap import ALPHA, RESAMPLES
 from hear_models.evaluation.board.leaderboard import BEST, ORIGINS, TIED, Cell, Table, TaskColumn
 from hear_models.evaluation.board.published import EXPECTED_POINTS, Published, public_best
 from hear_models.evaluation.board.statistics import Interval
-from hear_models.evaluation.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL
+from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL
 
 ABSENT = "-"
 MARKS = {BEST: "*", TIED: "="}

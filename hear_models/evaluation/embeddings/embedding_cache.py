@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hear_models.corpus.lock import only_writer
 from hear_models.errors import HearModelsError, UsageError
+from hear_models.locks import only_writer
 
 KEY_FILE, DONE = ".hear-models.json", ".done.embeddings"  # the second is the kit's
 SCHEMA = "hear-models/embeddings/1"

@@ -17,7 +17,7 @@ import numpy as np
 
 from hear_models.errors import HearModelsError
 from hear_models.evaluation.embeddings.embedding_cache import write_durably
-from hear_models.evaluation.tasks.task import EVENT, METADATA, VOCABULARY, Task
+from hear_models.tasks.task import EVENT, METADATA, VOCABULARY, Task
 
 PROFILE = "profile.embeddings.json"
 WAITING_BATCHES = 4  # handed over and not yet written

@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_models.corpus.encoders import Encoders
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation.embeddings.code_digest import own_code_sha256
 from hear_models.evaluation.embeddings.embedding_cache import EmbeddingCache, key_digest, write_durably
 from hear_models.evaluation.embeddings.embedding_writing import PROFILE, SplitWriter, copy_task_files, names_of
 from hear_models.evaluation.embeddings.folder import packing_order
-from hear_models.evaluation.embeddings.loaded import Loaded, weights_of
 from hear_models.evaluation.embeddings.reading import Clip, read_ahead
-from hear_models.evaluation.embeddings.subject import Subject
-from hear_models.evaluation.tasks.task import EVENT, Task, TaskError
-from hear_models.validation.module import describe
+from hear_models.pipeline.encoders import Encoders
+from hear_models.subjects.code_digest import own_code_sha256
+from hear_models.subjects.loaded import Loaded, weights_of
+from hear_models.subjects.module import describe
+from hear_models.subjects.subject import Subject
+from hear_models.tasks.task import EVENT, Task, TaskError
 
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 600.0}  # audio handed to the model at once; the model bounds its own memory
 BATCHES = ("clips", "kit")

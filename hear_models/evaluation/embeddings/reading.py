@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from hear_models.errors import AudioFileError
-from hear_models.evaluation.tasks.task import TaskError
 from hear_models.pipeline.decoding import open_recording
+from hear_models.tasks.task import TaskError
 
 CHUNK_S = 16.0  # audio that a thread reads before it hands over
 GUESSED_S = 8.0  # length of a clip where the task does not say

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hear_models.evaluation.judges.heareval_environment import REQUIREMENTS, SOURCES, cache_folder
-from hear_models.evaluation.runs.code import code_sha256
+from hear_models.subjects.code import code_sha256
 
 COMMITTED = Path(__file__).parent / "agreement.json"
 

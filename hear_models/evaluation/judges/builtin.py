@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from hear_models.evaluation.embeddings.folder import EmbeddingFolder
-from hear_models.evaluation.judges.event_metrics import EVENT_METRICS, Events, score_events
 from hear_models.evaluation.judges.events import frames_by_file, make_events
-from hear_models.evaluation.judges.metrics import finite, score_clips
 from hear_models.evaluation.judges.network import activation
 from hear_models.evaluation.judges.outcome import Fold, Outcome, Predictions
 from hear_models.evaluation.judges.protocols import Protocol
 from hear_models.evaluation.judges.rows import DataSplit, Rows, data_splits, read_rows, training_rows
 from hear_models.evaluation.judges.training import Draws, Goal, Trained, split_logits, train
+from hear_models.metrics.clips import finite, score_clips
+from hear_models.metrics.events import EVENT_METRICS, Events, score_events
 
 NAME = "builtin"
 THREADS = 1

@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from hear_models.checkpoints.files import write_atomically
 from hear_models.errors import HearModelsError
 from hear_models.evaluation.embeddings.folder import active_labels, packing_order, read_embedding_folder
 from hear_models.evaluation.judges import agreement
 from hear_models.evaluation.judges.outcome import Outcome
 from hear_models.evaluation.judges.protocols import PROTOCOLS, Protocol
+from hear_models.files import write_atomically
 
 DIM = 24
 STEPS, HOP_MS = 120, 50.0  # of an event task's clip

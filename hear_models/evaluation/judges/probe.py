@@ -17,8 +17,8 @@ import numpy as np
 
 from hear_models.errors import UsageError
 from hear_models.evaluation.embeddings.folder import EmbeddingFolder, Split
-from hear_models.evaluation.judges.metrics import finite, score_clips
 from hear_models.evaluation.judges.outcome import Fold, Outcome, Predictions
+from hear_models.metrics.clips import finite, score_clips
 
 PROBES = ("linear", "knn")
 NEIGHBOURS = 10

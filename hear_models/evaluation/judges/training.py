@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from hear_models.errors import HearModelsError
-from hear_models.evaluation.judges.event_metrics import EVENT_METRICS, Events, score_events
 from hear_models.evaluation.judges.events import FileFrames, frames_by_file, make_events, postprocessing_grid
-from hear_models.evaluation.judges.metrics import LOWER_IS_BETTER, SCENE_METRICS, score_clips
 from hear_models.evaluation.judges.network import LossGradient, Probe, activation, loss
 from hear_models.evaluation.judges.rows import Rows, batches
+from hear_models.metrics.clips import LOWER_IS_BETTER, SCENE_METRICS, score_clips
+from hear_models.metrics.events import EVENT_METRICS, Events, score_events
 
 
 class Draws:

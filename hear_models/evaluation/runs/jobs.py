@@ -17,9 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hear_models import __version__
 from hear_models.errors import HearModelsError
-from hear_models.evaluation.runs.code import code_sha256
 from hear_models.evaluation.runs.estimate import Work
 from hear_models.evaluation.runs.record import (
     NOT_COMPARABLE,
@@ -35,6 +33,8 @@ from hear_models.evaluation.runs.record import (
     record_stem,
     write_record,
 )
+from hear_models.subjects.code import code_sha256
+from hear_models.version import __version__
 
 if TYPE_CHECKING:
     from hear_models.evaluation.embeddings.folder import EmbeddingFolder

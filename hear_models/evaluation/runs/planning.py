@@ -9,14 +9,14 @@ from pathlib import Path
 
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.embeddings.extraction import key_sha256
-from hear_models.evaluation.embeddings.subject import Loaded, Subject, parse_options, resolve
-from hear_models.evaluation.judges.metrics import LOWER_IS_BETTER
 from hear_models.evaluation.judges.protocols import protocol
 from hear_models.evaluation.runs.estimate import Work
 from hear_models.evaluation.runs.jobs import Inputs, code_of, find, put_aside, record_file, records_beside
 from hear_models.evaluation.runs.record import Model, Record, TaskFacts, Weights
 from hear_models.evaluation.runs.settings import Request
-from hear_models.evaluation.tasks.task import EVENT, Task, list_tasks
+from hear_models.metrics.clips import LOWER_IS_BETTER
+from hear_models.subjects.subject import Loaded, Subject, parse_options, resolve
+from hear_models.tasks.task import EVENT, Task, list_tasks
 
 SHOWN_STALE = 3
 STEPS_A_SECOND, CLIP_S = 20.0, 8.0  # guesses, for estimates of time only

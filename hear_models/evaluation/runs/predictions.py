@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from hear_models.checkpoints.files import write_atomically
 from hear_models.evaluation.judges.outcome import Predictions
 from hear_models.evaluation.runs.record import RecordError
+from hear_models.files import write_atomically
 
 LARGEST_BYTES = 8 * 2**30  # uncompressed, of a file that is read: a bomb is refused before it unfolds
 MATRICES = ("target", "prediction", "logit")

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from hear_models.checkpoints.files import write_atomically
 from hear_models.errors import HearModelsError
+from hear_models.files import write_atomically
 
 SCHEMA = "hear-models/record/1"
 JUDGES = ("builtin", "heareval", "probe-linear", "probe-knn", "imported")

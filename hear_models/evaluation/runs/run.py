@@ -25,7 +25,7 @@ from hear_models.evaluation.runs.progress import Reporter
 from hear_models.evaluation.runs.record import EmbeddingFacts
 from hear_models.evaluation.runs.settings import Request
 from hear_models.evaluation.runs.summary import Failure, Summary
-from hear_models.evaluation.runs.workers import Done, Workers
+from hear_models.execution.local import Done, Workers
 
 POLL_S = 0.5
 

@@ -1,0 +1,1 @@
+"""What predictions are worth: metrics of clips, of events and of taggers, as HEAR and the papers define them."""

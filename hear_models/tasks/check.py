@@ -1,0 +1,334 @@
+"""`hear-models tasks check`: everything that is missing, extra or broken in a folder of tasks, said exactly.
+
+Reading a task (tasks.py) stops at the first mistake; here all are collected. An error is what makes a judge fail or a
+score wrong, ours or that of the released kit; a warning is worth knowing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hear_models.tasks.known_tasks import RATES, differences, known_tasks, origin_of
+from hear_models.tasks.task import (
+    EVENT,
+    METADATA,
+    MULTICLASS,
+    VOCABULARY,
+    TaskError,
+    item_problem,
+    metadata_problem,
+    read_items,
+    read_json,
+    read_vocabulary,
+    task_folders,
+)
+from hear_models.tasks.wav_header import WavHeader, read_header
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+BATCH = 1024  # rows of a training batch of the kit; its BatchNorm fails on a last batch of one (specification 5)
+THREADS = 8
+Progress = Callable[[str, int, int], None]  # task's name, clips looked at, clips in all
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence on what was found, and the files that it is about, relative to the task's folder."""
+
+    level: str  # ERROR, WARNING or NOTE
+    text: str
+    files: tuple[str, ...] = ()
+
+
+@dataclass
+class TaskReport:
+    """What was found in one task folder."""
+
+    name: str
+    is_task: bool = True  # False: about the folder that holds the tasks
+    origin: str | None = None  # None: too broken to tell
+    clips: int = 0
+    rates: tuple[int, ...] = ()  # Hz, those looked at
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """True if there is no error; warnings do not count."""
+        return not any(finding.level == ERROR for finding in self.findings)
+
+    def add(self, level: str, text: str, files: Sequence[str] = ()) -> None:
+        self.findings.append(Finding(level, text, tuple(files)))
+
+
+def check_tasks(
+    tasks_dir: str | Path,
+    only: Sequence[str] = (),
+    *,
+    sample_rates: Sequence[int] = (),
+    full: bool = False,
+    progress: Progress | None = None,
+) -> list[TaskReport]:
+    """Check every task of a folder, or those that `only` names; or one task, if `tasks_dir` is one.
+
+    Looks at the sample rates [Hz] that are there, or at those given; reads headers, with `full` every sample.
+    Without `only`, entries of `tasks_dir` that are no tasks are reported too, under the name of the folder: the
+    released kit takes every entry for a task. Raises UsageError if there is nothing to check.
+    """
+    root = Path(tasks_dir)
+    if not only and (root / METADATA).is_file():
+        return [check_task(root, sample_rates=sample_rates, full=full, progress=progress)]
+    folders = task_folders(root, only)
+    reports = []
+    if not only:
+        tasks = [folder for folder in folders if _looks_like_a_task(folder)]
+        strangers = sorted(entry.name for entry in root.iterdir() if entry not in tasks)
+        if strangers:
+            report = TaskReport(root.absolute().name or str(root), is_task=False)
+            text = "no task; the released kit takes every entry of the folder for one and fails. Move it away"
+            report.add(ERROR, text, strangers)
+            reports.append(report)
+        folders = tasks
+    for folder in folders:
+        reports.append(check_task(folder, sample_rates=sample_rates, full=full, progress=progress))
+    return reports
+
+
+def _looks_like_a_task(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (METADATA, VOCABULARY, "train.json", "fold00.json"))
+
+
+def check_task(
+    folder: str | Path,
+    *,
+    name: str | None = None,
+    sample_rates: Sequence[int] = (),
+    full: bool = False,
+    progress: Progress | None = None,
+) -> TaskReport:
+    """Check one task folder; see `check_tasks`. `name`: what it will be called, if not as the folder is now."""
+    path = Path(folder)
+    report = TaskReport(name or path.absolute().name)
+    try:
+        metadata = read_json(path / METADATA)
+    except TaskError as error:
+        report.add(ERROR, _without_advice(error, path))
+        return report
+    problem = metadata_problem(metadata) if isinstance(metadata, dict) else "no JSON object"
+    if problem:
+        report.add(ERROR, f"{METADATA}: {problem}")
+        return report
+    try:
+        labels = read_vocabulary(path)
+    except TaskError as error:
+        report.add(ERROR, _without_advice(error, path))
+        labels = ()
+    splits = _check_splits(path, metadata, frozenset(labels), report)
+    if labels and len(splits) == len(metadata["splits"]):
+        _check_content(report, metadata, labels, splits)
+    _check_entries(path, metadata, report)
+    _check_audio(path, metadata, splits, sample_rates, full, report, progress)
+    return report
+
+
+# ------------------------------------------------------------------------------------------ labels and splits
+
+
+def _check_splits(
+    path: Path, metadata: dict[str, Any], labels: frozenset[str], report: TaskReport
+) -> dict[str, dict[str, list[Any]]]:
+    """SPLIT.json of every split that can be read."""
+    splits: dict[str, dict[str, list[Any]]] = {}
+    seen: dict[str, str] = {}
+    for split in metadata["splits"]:
+        try:
+            items = read_items(path, split)
+        except TaskError as error:
+            report.add(ERROR, _without_advice(error, path))
+            continue
+        if not items:
+            report.add(ERROR, f"{split}.json is empty: a split without clips")
+        good = {}
+        for file, entries in items.items():
+            problem = item_problem(file, entries, metadata, labels) if labels else None
+            if problem:
+                report.add(ERROR, f"{split}.json: {problem}")
+                continue
+            good[file] = entries
+            if file in seen:
+                report.add(ERROR, f"{file!r} stands in {seen[file]}.json and in {split}.json: names must be unique")
+            seen[file] = split
+        splits[split] = good
+    return splits
+
+
+def _check_content(
+    report: TaskReport, metadata: dict[str, Any], labels: Sequence[str], splits: dict[str, dict[str, list[Any]]]
+) -> None:
+    """Counts, labels that are never said, and what is known to trip the kit."""
+    counts = {split: len(items) for split, items in splits.items()}
+    report.clips = sum(counts.values())
+    report.origin = origin_of(report.name, metadata, report.clips, len(labels))
+    known = known_tasks().get(report.name)
+    if known and not metadata.get("synthetic"):
+        for difference in differences(report.name, metadata, report.clips, len(labels)):
+            report.add(WARNING, f"not the published task ({difference}); results are marked unofficial")
+        if known.note and report.origin != "official":
+            report.add(NOTE, f"published description: {known.note}")
+    said = Counter(_text_of(entry) for items in splits.values() for entries in items.values() for entry in entries)
+    unused = [label for label in labels if label not in said]
+    if unused:
+        report.add(WARNING, f"{len(unused)} of {len(labels)} labels occur in no clip: {_few(unused)}")
+    test = splits.get("test")
+    if test and metadata["prediction_type"] != MULTICLASS and metadata["embedding_type"] != EVENT:
+        there = {str(entry) for entries in test.values() for entry in entries}
+        absent = [label for label in labels if label in said and label not in there]
+        if absent:
+            report.add(WARNING, f"{len(absent)} labels have no test clip and count as 0 in mAP: {_few(absent)}")
+    for trained_on, rows in training_rows(counts).items():
+        if metadata["embedding_type"] != EVENT and rows % BATCH == 1:
+            text = f"{rows} training clips ({trained_on}) leave a last batch of one: the released kit fails on it"
+            report.add(ERROR, f"{text}. Add or drop a clip")
+    own_name, called = report.name, metadata.get("task_name")
+    if not isinstance(called, str) or not called:
+        report.add(ERROR, f"{METADATA} has no task_name, which the released kit reads")
+    elif not own_name.startswith(f"{called}-") and own_name != called:
+        report.add(NOTE, f"{METADATA} says task_name {called!r}; the folder's name counts ({own_name})")
+        if called == "dcase2016_task2":
+            report.add(WARNING, "by that task_name the released kit validates every 10 epochs instead of every 3")
+
+
+def training_rows(counts: dict[str, int]) -> dict[str, int]:
+    """What is trained on → clips: train, or for every test fold all but it and the next one (specification 4.2)."""
+    if "train" in counts:
+        return {"train": counts["train"]}
+    folds = sorted(counts)
+    total = sum(counts.values())
+    return {
+        f"without {test} and {valid}": total - counts[test] - counts[valid]
+        for test, valid in zip(folds, folds[1:] + folds[:1], strict=True)
+    }
+
+
+def _text_of(entry: Any) -> str:
+    return str(entry["label"] if isinstance(entry, dict) else entry)
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def _check_entries(path: Path, metadata: dict[str, Any], report: TaskReport) -> None:
+    """What lies in the task's folder and belongs to nothing."""
+    expected = {METADATA, VOCABULARY, *(f"{split}.json" for split in metadata["splits"]), *map(str, RATES)}
+    extra = sorted(entry.name for entry in path.iterdir() if entry.name not in expected)
+    if extra:
+        report.add(WARNING, "extra in the task's folder, read by nobody", extra)
+
+
+def _check_audio(
+    path: Path,
+    metadata: dict[str, Any],
+    splits: dict[str, dict[str, list[Any]]],
+    sample_rates: Sequence[int],
+    full: bool,
+    report: TaskReport,
+    progress: Progress | None,
+) -> None:
+    rates = list(sample_rates) or [rate for rate in RATES if (path / str(rate)).is_dir()]
+    report.rates = tuple(rates)
+    if not rates:
+        report.add(ERROR, f"no audio: none of the folders {', '.join(map(str, RATES))} is there")
+    total = len(rates) * sum(map(len, splits.values()))
+    done = 0
+    for rate in rates:
+        files = [f"{rate}/{split}/{file}" for split, items in splits.items() for file in items]
+        there = {
+            f"{rate}/{split}/{name}"
+            for split in metadata["splits"]
+            if (path / str(rate) / split).is_dir()
+            for name in os.listdir(path / str(rate) / split)
+        }
+        stray = {f"{rate}/{name}" for name in _names(path / str(rate)) if name not in metadata["splits"]}
+        missing = [name for name in files if name not in there]
+        if missing:
+            report.add(ERROR, f"missing at {rate} Hz: {len(missing)} of {len(files)} clips", missing)
+        if extra := sorted((there - set(files)) | stray):
+            report.add(WARNING, f"extra at {rate} Hz: {len(extra)} that no SPLIT.json names", extra)
+        present = [name for name in files if name in there]
+        results: list[WavHeader | str] = []
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, len(present), 512):
+                part = present[start : start + 512]
+                results += pool.map(lambda name: _look_at(path / name, full), part)
+                if progress:
+                    progress(report.name, done + len(results), total)
+        done += len(files)
+        _judge_audio(dict(zip(present, results, strict=True)), rate, metadata["sample_duration"], report)
+
+
+def _names(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
+
+
+def _look_at(path: Path, full: bool) -> WavHeader | str:
+    """The header, or why there is none."""
+    try:
+        header = read_header(path)
+        if full:
+            import numpy as np
+            import soundfile
+
+            samples, _ = soundfile.read(os.fspath(path), dtype="float32")
+            if len(samples) != header.frames_promised:
+                return f"{len(samples)} of {header.frames_promised} samples could be decoded"
+            if not np.isfinite(samples).all():
+                return "NaN or infinite samples"
+    except (ValueError, RuntimeError, OSError) as error:
+        return str(error).replace(f"{str(path)!r}: ", "")
+    return header
+
+
+def _judge_audio(
+    clips: dict[str, WavHeader | str], rate: int, sample_duration: float | None, report: TaskReport
+) -> None:
+    """Group the clips by what is wrong with them; a sentence each."""
+    wrong: dict[tuple[str, str], list[str]] = {}
+    lengths: Counter[int] = Counter()
+    wanted = None if sample_duration is None else round(sample_duration * rate)
+    for name, header in clips.items():
+        if isinstance(header, str):
+            problem = (ERROR, f"broken at {rate} Hz: {header}")
+        elif header.frames < header.frames_promised:
+            problem = (ERROR, f"broken at {rate} Hz: cut off, the header promises more samples than there are")
+        elif header.sample_rate != rate:
+            problem = (ERROR, f"at {header.sample_rate} Hz in the folder {rate}")
+        elif header.channels != 1:
+            problem = (ERROR, f"{header.channels} channels at {rate} Hz, clips must be mono")
+        elif not header.frames:
+            problem = (ERROR, f"no samples at {rate} Hz")
+        elif wanted is not None and abs(header.frames - wanted) > max(2, rate // 1000):
+            problem = (ERROR, f"another length than sample_duration {sample_duration} s at {rate} Hz")
+        elif header.subtype != "PCM_16":
+            problem = (WARNING, f"{header.subtype} at {rate} Hz, HEAR's clips are PCM_16 in WAV")
+        else:
+            lengths[header.frames] += 1
+            continue
+        wrong.setdefault(problem, []).append(name)
+    for (level, text), names in sorted(wrong.items()):
+        report.add(level, text, names)
+    if wanted is not None and len(lengths) > 1:
+        shown = ", ".join(f"{count} of {frames} samples" for frames, count in lengths.most_common(3))
+        report.add(ERROR, f"lengths differ at {rate} Hz ({shown}): the released kit cannot batch them")
+
+
+def _few(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _without_advice(error: TaskError, path: Path) -> str:
+    """The error's first sentence, with paths relative to the task."""
+    return str(error).replace(f"{path}{os.sep}", "").rsplit(". ", 1)[0]

@@ -1,0 +1,112 @@
+"""Writing task folders: whole or not at all, laid out and encoded as hear-preprocess and ffmpeg do it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hear_models.errors import UsageError
+from hear_models.files import write_atomically
+from hear_models.tasks.task import METADATA, VOCABULARY, TaskError
+
+MULTICLASS_METRICS = ("top1_acc", "mAP", "d_prime", "aucroc")  # the first is the primary one, as in HEAR's tasks
+MULTILABEL_METRICS = ("mAP", "d_prime", "aucroc", "top1_acc")
+EVENT_METRICS = ("event_onset_200ms_fms", "segment_1s_er")
+METRICS = (  # everything that the kit can compute (specification 4.5)
+    *MULTICLASS_METRICS,
+    "pitch_acc",
+    "chroma_acc",
+    *EVENT_METRICS,
+    "event_onset_50ms_fms",
+    "event_onset_offset_50ms_20perc_fms",
+)
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside `folder` to build in; it becomes `folder` at the end, or vanishes on any failure.
+
+    Raises UsageError if `folder` exists or its parent cannot be written.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} exists already. Choose another name, or remove it first.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    except OSError as error:
+        raise UsageError(f"{folder.parent} cannot be written: {error.strerror}. Choose another folder.") from error
+    try:
+        umask = os.umask(0)  # mkdtemp makes a private folder; the result gets the permissions of any other
+        os.umask(umask)
+        os.chmod(temporary, 0o777 & ~umask)
+        yield temporary
+        try:
+            os.rename(temporary, folder)
+        except OSError as error:
+            raise TaskError(f"{folder} cannot be made: {error.strerror}. Choose another name.") from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_task_files(
+    folder: Path, metadata: Mapping[str, Any], labels: Sequence[Any], splits: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """task_metadata.json, labelvocabulary.csv (sorted: by number if all are) and SPLIT.json (sorted by name)."""
+    write_atomically(folder / METADATA, json.dumps(metadata, indent=1).encode())
+    rows = [f"{idx},{_csv_field(str(label))}\n" for idx, label in enumerate(sorted_labels(labels))]
+    write_atomically(folder / VOCABULARY, ("idx,label\n" + "".join(rows)).encode())
+    for split, items in splits.items():
+        write_atomically(folder / f"{split}.json", json.dumps(dict(items), indent=1, sort_keys=True).encode())
+
+
+def sorted_labels(labels: Sequence[Any]) -> list[Any]:
+    """By number if all are numbers, else as text (specification 2.1)."""
+    numbers = all(isinstance(label, (int, float)) for label in labels)
+    return sorted(labels) if numbers else sorted(labels, key=str)
+
+
+def _csv_field(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n\r') else text
+
+
+def wav_bytes(samples: npt.NDArray[np.floating], sample_rate: int) -> bytes:
+    """Mono float `[samples]` → a 16-bit WAV file, with the LIST chunk before the data that ffmpeg writes.
+
+    Scaled by 32768 and rounded, so that a clip read from 16 bits and written again is the same; values out of
+    [-1, 1) are clipped.
+    """
+    pcm = np.clip(np.round(np.asarray(samples, dtype=np.float64) * 32768), -32768, 32767).astype("<i2").tobytes()
+    info = b"INFOISFT" + struct.pack("<I", 12) + b"hear-models\0"
+    chunks = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    chunks += b"LIST" + struct.pack("<I", len(info)) + info + b"data" + struct.pack("<I", len(pcm)) + pcm
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def write_wav(path: Path, samples: npt.NDArray[np.floating], sample_rate: int) -> None:
+    """Write a clip, complete or not at all; makes the folders. Raises TaskError: no room, no permission."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(wav_bytes(samples, sample_rate))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TaskError(f"{path} cannot be written: {error.strerror}. Make room, or choose another folder.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def fit(samples: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
+    """The first `n` samples, with zeros at the end where there are fewer."""
+    return samples[:n] if len(samples) >= n else np.pad(samples, (0, n - len(samples)))

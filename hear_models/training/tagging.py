@@ -1,0 +1,180 @@
+"""Learning to tag: crops of labelled clips, mixed, masked, and the loss of their classes (GISE-51, section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hear_models.datasets.gise51 import (
+    AUDIOSET_DELIMITER,
+    LABEL_DELIMITER,
+    LabelledClip,
+    labelled_list,
+    mixture_folder,
+    multi_hot,
+    read_lmdb,
+)
+from hear_models.datasets.labelled_scenes import SCENE_S, labelled_scenes
+from hear_models.errors import AudioFileError, UsageError
+from hear_models.pipeline.model import HearModel
+from hear_models.training.augment import centre_crop, pad_to, training_crop
+from hear_models.training.batches import Batches
+from hear_models.training.features import Source, cached_features, load_ahead
+from hear_models.training.losses import LOSSES, mix, mixup_shares, official_mixup_shares
+from hear_models.training.recipe import Recipe
+from hear_models.training.recipe import Tagging as Settings
+from hear_models.training.run import Run
+
+Clips = Callable[[], Iterator[LabelledClip]]
+
+
+class TaggingBatch(NamedTuple):
+    """Crops, what is heard in them, and how they are mixed."""
+
+    units: np.ndarray  # float32 [clips, frames, bands]
+    targets: np.ndarray  # float32 [clips, classes]
+    shares: np.ndarray  # float32 [clips]
+    partners: np.ndarray  # int64 [clips]
+
+
+class LabelledCrops(Batches[TaggingBatch]):
+    """Draws crops of labelled clips, in a new order at every round through them.
+
+    Args:
+        sources: features of clips, and their targets [clips, classes].
+        settings: of the recipe.
+        seed: of the run.
+    """
+
+    def __init__(self, sources: list[tuple[Source, np.ndarray]], settings: Settings, seed: int) -> None:
+        self.sources, self.settings, self.seed = sources, settings, seed
+        self.places = [
+            (which, int(index))
+            for which, (source, _) in enumerate(sources)
+            for index in np.flatnonzero(source.frames)  # a clip that could not be read has none
+        ]
+
+    def batch(self, step: int, size: int) -> TaggingBatch:
+        """The crops of one step."""
+        rng = np.random.Generator(np.random.PCG64([self.seed, step]))
+        s, units, targets = self.settings, [], []
+        for place in self.drawn(step * size, size):
+            which, index = self.places[place]
+            source, labels = self.sources[which]
+            clip = source[index]
+            units.append(training_crop(clip - clip.mean(dtype=np.float64).astype(np.float32), s.frames, rng, s.masks))
+            targets.append(labels[index])
+        shares = official_mixup_shares(size) if s.official_mixup else mixup_shares(size, rng)
+        return TaggingBatch(np.stack(units), np.stack(targets), shares, rng.permutation(size))
+
+    def drawn(self, first: int, size: int) -> Iterator[int]:
+        """The clips of the draws [first, first + size): every clip once a round."""
+        n = len(self.places)
+        order: tuple[int, np.ndarray] | None = None
+        for draw in range(first, first + size):
+            if order is None or order[0] != draw // n:
+                order = draw // n, np.random.Generator(np.random.PCG64([self.seed, draw // n, 2])).permutation(n)
+            yield int(order[1][draw % n])
+
+
+class Tagging:
+    """The classes heard in a clip: the objective of families with a `classify`."""
+
+    def __init__(self, recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]) -> None:
+        self.settings, self.model = recipe.tagging, model
+        model.to(memory_format=torch.channels_last)  # on a CPU 1.3 to 2 times as many crops a second
+        if self.settings.loss not in LOSSES:
+            raise UsageError(f"[tagging] loss = {self.settings.loss!r} is unknown. Use one of {', '.join(LOSSES)}.")
+        sources = [labelled_source(path, run, model, report) for path in run.folders]
+        if recipe.data.procedural_hours > 0:
+            sources.append(scene_source(recipe.data.procedural_hours, recipe.seed, run, model, report))
+        if not sources:
+            raise UsageError("There is nothing to train on. Give --data FOLDER, or procedural_hours in the recipe.")
+        self.batches: Batches[TaggingBatch] = LabelledCrops(sources, self.settings, recipe.seed)
+
+    def loss(self, batch: TaggingBatch, step: int) -> Tensor:
+        """Of one batch, mixed if the recipe says so."""
+        return tagging_loss(self.model, batch, self.settings)
+
+
+def tagging_loss(model: Any, batch: TaggingBatch, settings: Settings) -> Tensor:
+    """The loss of a batch, on the device of the model; keeps gradients."""
+    units, targets, shares, partners = (torch.from_numpy(array).to(model.head.weight.device) for array in batch)
+    if settings.mixup:
+        units, targets = mix(units, shares, partners), mix(targets, shares, partners)
+    return LOSSES[settings.loss](model.classify(units), targets)
+
+
+def labelled_clips(path: Path, classes: Sequence[str]) -> tuple[Clips, list]:
+    """What reads the clips of a folder of mixtures, a .csv or an LMDB file, and what tells its state from another.
+
+    Several labels of one clip are joined by commas, or by semicolons where names of classes have commas (AudioSet).
+    """
+    delimiter = AUDIOSET_DELIMITER if any(LABEL_DELIMITER in name for name in classes) else LABEL_DELIMITER
+    if path.is_dir():
+        clips = mixture_folder(path)
+        stats = [(clip.name, Path(clip.name).stat()) for clip in clips]
+        return lambda: iter(clips), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    state = [path.name, path.stat().st_size, path.stat().st_mtime_ns]
+    if path.suffix.lower() == ".csv":
+        return lambda: iter(labelled_list(path, delimiter)), state
+    return lambda: read_lmdb(path, delimiter), state
+
+
+def labelled_source(path: Path, run: Run, model: Any, report: Callable[[str], None]) -> tuple[Source, np.ndarray]:
+    """Features and targets of the labelled clips of a folder or file; features are computed at the first call.
+
+    Raises:
+        InputError: nothing labelled, or a label that is none of the model's classes.
+    """
+    clips, state = labelled_clips(path, model.config.classes)
+    return _source(path.stem, ["labelled", state], clips, run, model, report)
+
+
+def scene_source(
+    hours: float, seed: int, run: Run, model: Any, report: Callable[[str], None]
+) -> tuple[Source, np.ndarray]:
+    """Features and targets of procedural scenes of 5 s."""
+    clips = labelled_scenes(seed, max(1, round(hours * 3600 / SCENE_S)))
+    return _source("scenes", ["scenes", hours, seed], lambda: iter(clips), run, model, report)
+
+
+def _source(
+    name: str, key: list, clips: Clips, run: Run, model: Any, report: Callable[[str], None]
+) -> tuple[Source, np.ndarray]:
+    # labels first: a wrong one is told before hours of features are computed
+    targets = np.stack([multi_hot(clip.labels, model.config.classes) for clip in clips()])
+
+    def load(clip: LabelledClip) -> list[np.ndarray]:
+        try:
+            return [_features(model, clip)]
+        except AudioFileError as error:
+            report(f"left out: {error}")
+            return [np.zeros((0, model.frontend.n_bins), np.float32)]  # keeps the numbers of the others
+
+    settings = [key, type(model.frontend).__name__, model.sample_rate]
+    features = load_ahead(load, clips(), run.workers)
+    return cached_features(name, settings, run.features, model.frontend.n_bins, features, report), targets
+
+
+def _features(model: Any, clip: LabelledClip) -> np.ndarray:
+    with torch.inference_mode():
+        features: np.ndarray = model.spectrogram(torch.from_numpy(clip.read(model.sample_rate))).numpy()
+    return features
+
+
+def predict(model: HearModel, clips: Iterator[LabelledClip] | list[LabelledClip], frames: int = 501) -> np.ndarray:
+    """Logits [clips, classes] as the authors evaluate: each clip repeated or cut to `frames` around its middle."""
+    tagger: Any = model.eval()
+    logits = []
+    with torch.inference_mode():
+        for clip in clips:
+            features = tagger.normalise(torch.from_numpy(_features(tagger, clip))).numpy()
+            unit = centre_crop(pad_to(features, frames), frames)
+            logits.append(tagger.classify(torch.from_numpy(np.ascontiguousarray(unit))[None])[0].numpy())
+    return np.stack(logits)

@@ -1,0 +1,220 @@
+"""An official checkpoint → our file: read, recognise, rename, infer the configuration, check every shape, write."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hear_models.checkpoints.fields import check_fields
+from hear_models.checkpoints.licences import acceptance, licence_note, read_licence
+from hear_models.checkpoints.manifest import read_manifests
+from hear_models.checkpoints.mapping import Official, Row, Shapes, Source, SourceArray, apply_rules, check_shapes
+from hear_models.checkpoints.readers import READERS
+from hear_models.checkpoints.safetensors_file import part_of, write_checkpoint
+from hear_models.errors import CheckpointError, UsageError
+from hear_models.files import read_bytes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written, and from what."""
+
+    family: str
+    config: dict[str, Any]
+    rows: list[Row]
+    ignored: tuple[str, ...]
+    source: dict[str, Any]
+    config_file: str | None
+    output: str
+    parts: tuple[str, ...]
+    parameters: int
+    sha256: str
+    licence: str | None = None  # as the file's header says it; None: as the manifests say
+    notes: tuple[str, ...] = ()  # what was met in the official file and not understood
+
+
+def convert(
+    family: str,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    force: bool = False,
+    dtype: str = "float32",
+    accept_licence: bool = False,
+) -> Conversion:
+    """Convert an official checkpoint and write it as a `.safetensors` file that `load_model(path)` takes.
+
+    Args:
+        family: a module of hear_models that declares `OFFICIAL`, for instance "mwmae".
+        source: the official file or the folder around it. Flax: of `checkpoint_<step>` files the newest is taken.
+            torch: a .pth, .pt or .ckpt file, packed by xz or not, or a folder or zip archive that holds exactly one.
+        output: the file to write, ending in `.safetensors`.
+        config: the trainer's configuration (JSON); default: of Flax checkpoints `config.json` beside the file, if it
+            is there; of torch files what the trainer saved in the file, of which `config` replaces entries.
+        overrides: fields of the family's Config that the file cannot say, for instance {"encoder_heads": 12}.
+        force: overwrite `output`.
+        dtype: storage, "float32" or "float16".
+        accept_licence: you read the licence of the weights and keep to it; needed where `acceptance` has lines. The
+            converted file carries the licence, and `publish` refuses it if that forbids copies.
+
+    Raises:
+        UsageError: unknown family or field, `output` exists or has another ending, a licence that was not accepted.
+        CheckpointError: anything wrong with the file or the configuration; nothing is written then.
+    """
+    module = _family(family)
+    official: Official = module.OFFICIAL
+    if official.licence is not None and not accept_licence and (lines := acceptance(official.licence)):
+        raise UsageError(
+            f"the weights of {family} are under the {official.licence}.\n"
+            + "\n".join(lines)
+            + "\nIf you accept it, add --accept-license (in Python: accept_licence=True)."
+        )
+    output = Path(output)
+    if output.suffix != ".safetensors":
+        raise UsageError(f"the output {output} does not end in .safetensors. Give it that ending.")
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists. Choose another name, or overwrite it with --force.")
+    if not output.parent.is_dir():
+        raise UsageError(f"the folder {output.parent} does not exist. Make it first.")
+    given = check_fields(module.Config, overrides or {})
+
+    read = READERS[official.format](source)
+    right = official.recognise(read.arrays)
+    if right is not None and right != family:
+        raise CheckpointError(
+            f"{source} is a checkpoint of {right}, not of {family}. Use `hear-models convert {right}`."
+        )
+    config_file = Path(config) if config is not None else read.config_file
+    try:
+        trainer = {**read.said, **({"names": read.names} if read.names else {})}
+        if config_file is not None:
+            trainer |= _read_trainer_config(config_file, ("model",) if official.format == "flax" else ())
+        if official.observe is not None:
+            trainer |= _asked(official.observe, read)
+        tensors, rows = apply_rules(_prepared(official, read), official.rules)
+        values = _infer(official, Shapes({row.name: row.shape for row in rows}, official.rules), trainer, given)
+        values = check_fields(module.Config, values)
+        parts = tuple(sorted({part_of(name) for name in tensors}, key=("encoder", "decoder").index))
+        check_shapes(rows, expected_shapes(module, values, parts), official.rules)
+    except CheckpointError as error:
+        raise CheckpointError(f"{read.description['file']}: {error}") from error
+
+    import torch
+
+    sha256 = write_checkpoint(
+        output,
+        family=family,
+        config=values,
+        tensors={name: torch.from_numpy(np.array(value)) for name, value in tensors.items()},
+        source=read.description,
+        notes=None if official.licence is None else licence_note(official.licence),
+        dtype=dtype,
+    )
+    return Conversion(
+        family,
+        values,
+        rows,
+        read.ignored + tuple(key for key in read.arrays if _dropped(key, official)),
+        read.description,
+        None if config_file is None else str(config_file),
+        str(output),
+        parts,
+        sum(value.size for value in tensors.values()),
+        sha256,
+        None if official.licence is None else _licence_line(official.licence),
+        read.notes,
+    )
+
+
+def families() -> list[str]:
+    """The families whose official checkpoints a manifest describes, in the order of their names."""
+    return sorted({manifest.family for manifest in read_manifests().values() if manifest.original is not None})
+
+
+def _family(name: str) -> Any:
+    """The family's module; UsageError if there is none, or none whose official checkpoints are known."""
+    try:
+        module = import_module(f"hear_models.{name}") if name.isidentifier() else None
+    except ModuleNotFoundError as error:
+        if error.name != f"hear_models.{name}":
+            raise
+        module = None
+    if not isinstance(getattr(module, "OFFICIAL", None), Official):
+        raise UsageError(f"there is no converter for the family {name!r}. Use one of {', '.join(families())}.")
+    return module
+
+
+def _licence_line(name: str) -> str:
+    terms = read_licence(name).terms
+    return f"{name} ({terms})" if terms else name
+
+
+def _dropped(key: str, official: Official) -> bool:
+    return any(re.fullmatch(pattern, key) for pattern in official.drop)
+
+
+def _prepared(official: Official, read: Source) -> Mapping[str, SourceArray]:
+    """The arrays that the rules are applied to: without those that no network needs, changed by the family."""
+    kept = replace(read, arrays={key: array for key, array in read.arrays.items() if not _dropped(key, official)})
+    return kept.arrays if official.prepare is None else _asked(official.prepare, kept)
+
+
+def _asked(function: Callable[[Source], Mapping[str, T]], source: Source) -> Mapping[str, T]:
+    """What a family's function says of a file; whatever it stumbles over is the file's fault."""
+    try:
+        return function(source)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise CheckpointError(f"the file is not as the official code writes it ({error}). Fetch it again.") from error
+
+
+def _infer(official: Official, shapes: Shapes, trainer: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return official.infer(shapes, trainer, given)
+    except (TypeError, ValueError, AttributeError, LookupError, ZeroDivisionError, OverflowError) as error:
+        raise CheckpointError(
+            f"the trainer's configuration holds values of the wrong kind ({error}). Check --config."
+        ) from error
+
+
+def expected_shapes(module: Any, values: Mapping[str, Any], parts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the network's tensors, from a network without memory (torch's meta device)."""
+    try:
+        config = module.Config(**values)
+        network = module.Model(config, seed=None, **({"decoder": True} if "decoder" in parts else {}))
+    except (ValueError, RuntimeError, TypeError, AssertionError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"the configuration {dict(values)} gives no network ({error}). Check --config and --set."
+        ) from error
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def _read_trainer_config(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON ({error}). Give the trainer's config.json.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a trainer's configuration, but a {type(content).__name__}. Give another.")
+    for key in needed:
+        if not isinstance(content.get(key), dict):
+            raise CheckpointError(
+                f"{path} is not a trainer's configuration: it has no {key!r}. Give the config.json of the checkpoint."
+            )
+    return content
+
+
+def as_plain_data(conversion: Conversion) -> dict[str, Any]:
+    """The conversion as what JSON can hold."""
+    return asdict(conversion)
