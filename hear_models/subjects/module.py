@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,13 +12,11 @@ from typing import Any
 
 import torch
 
-import hear_models
 from hear_models.errors import UsageError
 from hear_models.subjects.randomness import random_state
+from hear_models.zoo.families import families
 
 FUNCTIONS = ("load_model", "get_timestamp_embeddings", "get_scene_embeddings")
-# the ground floor: they lie in the package's own folder beside the families and are no HEAR modules
-NOT_HEAR = frozenset({"errors", "files", "locks", "resources", "version"})
 
 
 class ModuleFault(Exception):
@@ -109,12 +106,8 @@ def call_text(function: str, *args: Any) -> str:
 
 
 def family_modules() -> list[str]:
-    """Dotted names of the HEAR modules of this package: every module directly in `hear_models/` but its two helpers."""
-    return [
-        f"hear_models.{info.name}"
-        for info in pkgutil.iter_modules(hear_models.__path__)
-        if not info.ispkg and info.name not in NOT_HEAR
-    ]
+    """Dotted names of the HEAR modules of this package."""
+    return [f"hear_models.{name}" for name in families()]
 
 
 def load_module(name: str, *, model_path: str = "", device: str = "cpu") -> HearModule:

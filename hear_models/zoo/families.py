@@ -1,0 +1,50 @@
+"""The one place that imports a family by its name: a family is every module in the package's own folder but the ground.
+
+A module put beside the others (or into a folder on `hear_models.__path__`) is a family; nothing else registers it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import hear_models
+from hear_models.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hear_models.checkpoints.mapping import Official
+    from hear_models.pipeline.model import HearModel
+
+GROUND = frozenset({"errors", "files", "locks", "resources", "version"})  # beside the families, and none
+
+
+class FamilyModule(Protocol):
+    """What every family's module has; `OFFICIAL` too if official checkpoints of it can be converted."""
+
+    __name__: str
+    __doc__: str | None
+    Config: type[Any]
+    Model: type[HearModel]
+    load_model: Callable[..., HearModel]
+
+
+def families() -> list[str]:
+    """The names of all families, in order; nothing is imported for that."""
+    found = pkgutil.iter_modules(hear_models.__path__)
+    return sorted({info.name for info in found if not info.ispkg and info.name not in GROUND})
+
+
+def family_module(name: str) -> FamilyModule:
+    """The module of a family. UsageError with all names if there is none of that name."""
+    if name not in families():
+        raise UsageError(f"there is no family {name!r}. Use one of {', '.join(families())}.")
+    return cast(FamilyModule, import_module(f"hear_models.{name}"))
+
+
+def officials(name: str) -> tuple[Official, ...]:
+    """How official checkpoints of a family are read, one entry a format; none if nothing is known of any."""
+    declared: Official | tuple[Official, ...] = vars(family_module(name)).get("OFFICIAL", ())
+    return declared if isinstance(declared, tuple) else (declared,)
