@@ -25,8 +25,10 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from hear_models import zoo
-from hear_models.checkpoints.mapping import Facts, Official, Rule, Shapes, Source, SourceArray
+from hear_models.checkpoints.facts import GIVEN, SETTINGS, SHAPES, Facts
+from hear_models.checkpoints.mapping import Official, Rule, Shapes, Source, SourceArray
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.fields import at_least_one, one_of
 from hear_models.frontends.log_spectrogram import LogSpectrogram
 from hear_models.layers.densenet import DenseNet, initialise_densenet
 from hear_models.layers.efficientnet import EfficientNet, initialise_efficientnet
@@ -129,13 +131,10 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse what gives no network, with a UsageError that says what would."""
-        if self.architecture not in ARCHITECTURES:
-            raise UsageError(f"architecture is {self.architecture!r}. Use one of {', '.join(ARCHITECTURES)}.")
+        one_of(self, architecture=ARCHITECTURES)
         if not self.classes:
             raise UsageError("classes is empty. Name at least one class.")
-        for name in ("chunk_samples", "tail_samples", "scene_frames", "window_frames", "hop_frames"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}. Give at least 1.")
+        at_least_one(self, "chunk_samples", "tail_samples", "scene_frames", "window_frames", "hop_frames")
         if self.window_frames % 2 == 0:
             raise UsageError(
                 f"window_frames is {self.window_frames}. Give an odd number, so that a frame is its middle."
@@ -158,6 +157,8 @@ class Model(HearModel):
     """
 
     family = "gise51"
+    config: Config
+    frontend: LogSpectrogram
 
     def __init__(
         self,
@@ -251,7 +252,7 @@ class Model(HearModel):
         images = units.to(self.compute_dtype).transpose(1, 2)[:, None]
         return self.body(images.contiguous(memory_format=torch.channels_last))  # a CPU is 1.0 to 1.7 times faster so
 
-    def _network(self, units: Tensor) -> Tensor:
+    def network(self, units: Tensor) -> Tensor:
         """[units, frames, bins] → [units, 1 + columns, width]: the pooled embedding, then one for every column."""
         columns = self.maps(units).float().mean(2).transpose(1, 2)
         return torch.cat([columns.mean(1, keepdim=True), columns], dim=1)
@@ -331,13 +332,12 @@ def without_prefix(source: Source) -> Mapping[str, SourceArray]:
 def infer_config(shapes: Shapes, said: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The Config behind the weights: the architecture by names and shapes, the classes by how many there are."""
     facts = Facts()
-    facts.add("architecture", find_architecture(shapes), "the tensors' shapes")
+    facts.add("architecture", find_architecture(shapes), SHAPES)
     model = ((said.get("hyper_parameters") or {}).get("cfg") or {}).get("model") or {}
     names = {f"{model.get('arch')}{sign}{model.get('model_depth')}" for sign in ("", "-")}
     for name in names & ARCHITECTURES.keys():
-        facts.add("architecture", name, "the trainer's configuration")
-    for name, value in given.items():
-        facts.add(name, value, "--set")
+        facts.add("architecture", name, SETTINGS)
+    facts.add_all(given, GIVEN)
     n_classes = shapes.of("head.weight", 2)[0]
     if "classes" not in facts.values:
         known = DATA_SETS.get(n_classes)

@@ -34,6 +34,8 @@ class Model(HearModel):
     """Statistics behind the HEAR API. `timestamps` and `seed` are accepted as by every family; there are no weights."""
 
     family = "logmel_stats"
+    config: Config
+    frontend: LogMel
 
     def __init__(self, config: Config | None = None, *, timestamps: str = "centres", seed: int | None = 0) -> None:
         super().__init__(timestamps)
@@ -53,7 +55,7 @@ class Model(HearModel):
         """[samples] → log-mel [frames, n_mels]."""
         return self.frontend(clip[None])[0]
 
-    def encode(self, units: Tensor) -> Tensor:
+    def network(self, units: Tensor) -> Tensor:
         """[units, frames, bands] → [units, 1, 2 * bands]: means, then standard deviations (divided by n) over time."""
         std, mean = torch.std_mean(units, dim=1, correction=0)
         return torch.cat([mean, std], dim=1)[:, None]

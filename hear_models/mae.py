@@ -12,7 +12,7 @@ from typing import Any
 
 from hear_models import mwmae, zoo
 from hear_models.checkpoints.mapping import Official, Rule
-from hear_models.mwmae import reconstruct
+from hear_models.pipeline.capabilities import reconstruct
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
 from hear_models.pipeline.model import HearModel
 

@@ -24,18 +24,21 @@ from torch.nn import init
 from torch.nn.functional import interpolate
 
 from hear_models import zoo
-from hear_models.checkpoints.mapping import Facts, Official, Rule, Shapes, Source, SourceArray
+from hear_models.checkpoints.facts import GIVEN, SHAPES, Facts, masked_decoder, patch_encoder
+from hear_models.checkpoints.mapping import Official, Rule, Shapes, Source, SourceArray
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.fields import at_least_one, one_of
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.attention import Attention
 from hear_models.layers.init import materialise
-from hear_models.layers.masked import MaskedDecoder, Reconstruction, reconstruct_patches
-from hear_models.layers.patches import PatchEmbed, cut_patches_by_band, sincos_1d_interleaved, sincos_2d_by_band
+from hear_models.layers.masked import MaskedDecoder, Reconstruction
+from hear_models.layers.patches import sincos_1d_interleaved, sincos_2d_by_band
 from hear_models.layers.transformer import LAYER_NORM_EPS, Block
+from hear_models.pipeline.capabilities import reconstruct
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
-from hear_models.pipeline.model import POOLINGS, HearModel
+from hear_models.pipeline.model import HearModel
 from hear_models.pipeline.normalise import Standardise
-from hear_models.pipeline.plan import Plan, Purpose, Unit, centre_times
+from hear_models.pipeline.patch_model import POOLINGS, Grid, PatchModel
 
 __all__ = ["Config", "Model", "get_scene_embeddings", "get_timestamp_embeddings", "load_model", "reconstruct"]
 
@@ -76,19 +79,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse sizes that give no network, with a UsageError that names them."""
-        for name in ("width", "depth", "heads", "patch_frames", "patch_bands", "decoder_width", "decoder_heads"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}. Give at least 1.")
-        for name, known in {
-            "normalize": NORMALIZE,
-            "tail": TAILS,
-            "training_pad": ("raw-zero", "zero"),
-            "decoder_positions": ("1d", "2d"),
-            "scene_pooling": POOLINGS,
-            "sample_rate": tuple(SAMPLE_RATES),
-        }.items():
-            if getattr(self, name) not in known:
-                raise UsageError(f"{name} is {getattr(self, name)!r}. Use one of {', '.join(map(str, known))}.")
+        at_least_one(self, "width", "depth", "heads", "patch_frames", "patch_bands", "decoder_width", "decoder_heads")
+        one_of(self, normalize=NORMALIZE, tail=TAILS, training_pad=("raw-zero", "zero"), decoder_positions=("1d", "2d"))
+        one_of(self, scene_pooling=POOLINGS, sample_rate=SAMPLE_RATES)
         for whole, piece in (("frames_per_unit", "patch_frames"), ("n_mels", "patch_bands")):
             if getattr(self, whole) < 1 or getattr(self, whole) % getattr(self, piece):
                 raise UsageError(
@@ -114,7 +107,7 @@ class Config:
         return math.prod(self.grid)
 
 
-class Model(HearModel):
+class Model(PatchModel):
     """The encoder behind the HEAR API; the decoder only when pretraining asks for it.
 
     Args:
@@ -122,7 +115,7 @@ class Model(HearModel):
         timestamps: "centres" (true centres inside the clip) or "official" (every step, i * duration / steps).
         normalize: None = as the checkpoint says; "clip", each clip by its own mean and deviation; "official", all clips
             of a call together (`batch_dependent` is then True); "fixed" or "dataset", by given ones.
-        statistics: (mean, deviation) of "fixed" or "dataset": of the log-mel of a data set, as `statistics_of` measures
+        statistics: (mean, deviation) of "fixed" or "dataset": of a data set's log-mel, as `model.statistics` measures
             them. "fixed" without it takes the checkpoint's.
         tail: None = as the checkpoint says; "pad" or "trim", see `Config`.
         dur_frames: units of this many frames instead, a multiple of a patch; the position table is stretched (bicubic)
@@ -134,6 +127,7 @@ class Model(HearModel):
 
     family = "msm_mae"
     config: Config
+    decoder: MaskedDecoder | None
 
     def __init__(
         self,
@@ -148,61 +142,62 @@ class Model(HearModel):
         seed: int | None = 0,
         decoder: bool = False,
     ) -> None:
-        super().__init__(timestamps)
-        self.config = c = config or Config()
-        scale = c.sample_rate // 16_000
-        self.frontend = LogMel(
-            c.sample_rate, 400 * scale, 160 * scale, c.n_mels, f_max=SAMPLE_RATES[c.sample_rate], filters="slaney"
-        )
-        self.normalise = normaliser(c, normalize or c.normalize, statistics)
-        self.batch_dependent = self.normalise.scope == "call"
-        self.tail = c.tail if tail is None else tail
-        if self.tail not in TAILS:
+        c = config or Config()
+        tail = c.tail if tail is None else tail
+        if tail not in TAILS:
             raise UsageError(f"tail={tail!r} is unknown. Use one of {', '.join(TAILS)}.")
         if dur_frames is not None and (type(dur_frames) is not int or dur_frames < 1 or dur_frames % c.patch_frames):
             raise UsageError(f"dur_frames={dur_frames!r} is no multiple of {c.patch_frames} frames, a patch. Give one.")
-        self.dur_frames = dur_frames
-        self.flat_features = flat_features
-        self.sample_rate = c.sample_rate
-        self.min_samples = self.frontend.min_samples
-        self.timestamp_embedding_size = c.width * (1 if flat_features else c.grid[0])
-        self.scene_pooling = c.scene_pooling
-        self.scene_embedding_size = self.timestamp_embedding_size * (2 if c.scene_pooling == "mean+std" else 1)
-
-        class_rows = int(c.class_token)
+        scale = c.sample_rate // 16_000
+        super().__init__(
+            c,
+            LogMel(
+                c.sample_rate, 400 * scale, 160 * scale, c.n_mels, f_max=SAMPLE_RATES[c.sample_rate], filters="slaney"
+            ),
+            Grid(c.frames_per_unit, c.n_mels, c.patch_frames, c.patch_bands, by_band=True),
+            c.width,
+            class_token=c.class_token,
+            timestamps=timestamps,
+            scene_pooling=c.scene_pooling,
+            fill="zeros",
+            trim=tail == "trim" or dur_frames is not None,
+        )
+        self.normalise = normaliser(c, normalize or c.normalize, statistics)
+        self.batch_dependent = self.normalise.scope == "call"
+        self.tail, self.dur_frames, self.flat_features = tail, dur_frames, flat_features
+        self.unit_frames = dur_frames or c.frames_per_unit
+        if flat_features:
+            self.timestamp_embedding_size //= self.grid.rows
+            self.scene_embedding_size //= self.grid.rows
         with torch.device("meta"):
-            self.patch_embed = PatchEmbed(c.patch_bands, c.patch_frames, c.width)
-            if c.class_token:
-                self.cls_token = nn.Parameter(torch.empty(1, 1, c.width))
-            self.pos_embed = nn.Parameter(torch.empty(1, class_rows + c.tokens, c.width), requires_grad=False)
-            self.blocks = nn.ModuleList(
-                Block(Attention(c.width, c.heads), c.width, c.mlp_ratio, gelu="none") for _ in range(c.depth)
-            )
-            self.norm = nn.LayerNorm(c.width, eps=LAYER_NORM_EPS)
-            self.decoder = build_decoder(c) if decoder else None
+            blocks = (Block(Attention(c.width, c.heads), c.width, c.mlp_ratio, gelu="none") for _ in range(c.depth))
+            self.build(blocks, nn.LayerNorm(c.width, eps=LAYER_NORM_EPS), build_decoder(c) if decoder else None)
         if seed is not None:
             initialise(self, seed)
 
-    def plan(self, n_samples: int, purpose: Purpose) -> Plan:
-        """Consecutive units; steps with any real frame are kept, the last of them partly padded (section 6)."""
-        c, hop = self.config, self.frontend.hop_samples
-        frames = self.frontend.n_frames(max(n_samples, self.min_samples))
-        whole, patch = self.dur_frames or c.frames_per_unit, c.patch_frames
-        n_steps = max(1, frames // patch) if self.dur_frames else math.ceil(frames / patch)
-        units = []
-        for start in range(0, n_steps * patch, whole):
-            kept = min(whole, n_steps * patch - start)
-            length = whole if self.tail == "pad" and not self.dur_frames else kept
-            units.append(Unit(start, length, kept // patch))
-        if self.timestamps == "official":
-            times = np.arange(n_steps) * (1000.0 * n_samples / self.sample_rate / n_steps)
-        else:
-            times = centre_times(hop * patch, hop * (patch - 1) / 2, n_steps, n_samples, self.sample_rate)
-        return Plan(n_samples, tuple(units), n_steps, times, fill="zeros")
+    def n_steps(self, n_frames: int) -> int:
+        """Steps of patches with any real frame; with `dur_frames` of whole patches only, as the M2D repository."""
+        return max(1, n_frames // self.grid.patch_frames) if self.dur_frames else super().n_steps(n_frames)
 
-    def spectrogram(self, clip: Tensor) -> Tensor:
-        """[samples] → log-mel [frames, n_mels] (section 3 of the specification)."""
-        return self.frontend(clip[None])[0]
+    def positions(self, columns: int) -> Tensor:
+        """The table's rows of the first `columns` patches of every band; stretched if `dur_frames` are more than it."""
+        table = self.pos_embed[0, self.class_rows :]
+        wanted = self.unit_frames // self.grid.patch_frames
+        if wanted > self.grid.columns:
+            image = (
+                table.unflatten(0, (self.grid.rows, -1)).permute(2, 0, 1)[None].float()
+            )  # [1, width, bands, columns]
+            image = interpolate(image, size=(self.grid.rows, wanted), mode="bicubic", align_corners=False)
+            return image[0].permute(1, 2, 0).to(table.dtype)[:, :columns].flatten(0, 1)
+        return super().positions(columns)
+
+    def fold_steps(self, tokens: Tensor) -> Tensor:
+        """Put the band tokens of a step side by side, or, with `flat_features`, take their mean."""
+        if self.flat_features:
+            return tokens[:, self.class_rows :].unflatten(1, (self.grid.rows, -1)).mean(dim=1)
+        return super().fold_steps(tokens)
+
+    # ------------------------------------------------------------------ pretraining (section 3 of the paper)
 
     def training_view(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A crop for pretraining: log-mel [frames, bands] → float32 [frames_per_unit, bands], normalised (section 9).
@@ -227,46 +222,17 @@ class Model(HearModel):
         """Weight decay spares biases and everything of one dimension; class and mask token it does not (section 9)."""
         return parameter.ndim > 1 and not name.endswith(".bias")
 
-    def embed(self, units: Tensor) -> Tensor:
-        """[units, frames, bands] → tokens with positions, class token first if there is one."""
-        return self.embed_patches(cut_patches_by_band(units, self.config.patch_frames, self.config.patch_bands))
-
-    def embed_patches(self, patches: Tensor, ids: Tensor | None = None) -> Tensor:
-        """Patches [units, tokens, pixels], at grid positions `ids` [units, tokens] (None: all in order) → tokens."""
-        class_rows = int(self.config.class_token)
-        if ids is None:
-            position = self.positions(patches.shape[1] // self.config.grid[0])
-        else:
-            position = self.pos_embed[0, class_rows:][ids]
-        tokens = self.patch_embed(patches) + position
-        if class_rows:
-            class_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
-            tokens = torch.cat([class_token.to(tokens.dtype), tokens], dim=1)
-        return tokens
-
-    def positions(self, columns: int) -> Tensor:
-        """The table's rows of the first `columns` patches of every band, [bands * columns, width] (section 7)."""
+    def reconstruct(self, units: Tensor, noise: Tensor, target_units: Tensor | None = None) -> Reconstruction:
+        """Mean squared error of the pixels of removed patches; see `capabilities.Reconstructs`."""
         c = self.config
-        table = self.pos_embed[0, int(c.class_token) :].unflatten(0, c.grid)  # [bands, columns, width]
-        wanted = (self.dur_frames or c.frames_per_unit) // c.patch_frames
-        if wanted > c.grid[1]:
-            image = table.permute(2, 0, 1)[None].float()  # [1, width, bands, columns]
-            image = interpolate(image, size=(c.grid[0], wanted), mode="bicubic", align_corners=False)
-            table = image[0].permute(1, 2, 0).to(table.dtype)
-        return table[:, :columns].flatten(0, 1)
-
-    def through_blocks(self, tokens: Tensor) -> list[Tensor]:
-        """Outputs of every encoder block [units, tokens, width], the last one after the final norm."""
-        outputs = []
-        for block in self.blocks:
-            tokens = block(tokens)
-            outputs.append(tokens)
-        return [*outputs[:-1], self.norm(outputs[-1])]
-
-    def fold_steps(self, tokens: Tensor) -> Tensor:
-        """Drop the class token; put the band tokens of a step side by side: [units, steps, bands * width]."""
-        bands = tokens[:, int(self.config.class_token) :].unflatten(1, (self.config.grid[0], -1))
-        return bands.mean(dim=1) if self.flat_features else bands.transpose(1, 2).flatten(2)
+        return self.reconstruct_dropped(
+            units,
+            noise,
+            target_units,
+            c.mask_ratio,
+            n_keep=int(c.tokens * (1 - c.mask_ratio)),
+            pixel_ddof=1 if c.norm_pix_loss else None,
+        )
 
 
 def normaliser(c: Config, normalize: str, statistics: tuple[float, float] | None) -> Standardise:
@@ -281,8 +247,8 @@ def normaliser(c: Config, normalize: str, statistics: tuple[float, float] | None
     if statistics is None:
         if normalize == "dataset":
             raise UsageError(
-                "normalize='dataset' needs the data's own statistics=(mean, deviation). Measure them: "
-                "model.statistics_of(clips) over up to 5000 training clips."
+                "normalize='dataset' needs the data's own statistics=(mean, deviation). Measure them over up to 5000 "
+                "training clips: s = model.statistics(clips); statistics=(float(s.mean), float(s.std(1)))."
             )
         statistics = (c.norm_mean, c.norm_std)
     good = isinstance(statistics, (tuple, list)) and len(statistics) == 2
@@ -300,34 +266,6 @@ def build_decoder(c: Config) -> MaskedDecoder:
     pixels = c.patch_frames * c.patch_bands
     return MaskedDecoder(
         c.width, c.decoder_width, blocks, c.tokens, pixels, int(c.class_token), trained_positions=False
-    )
-
-
-def reconstruct(model: Model, units: Tensor, noise: Tensor, target_units: Tensor | None = None) -> Reconstruction:
-    """The masked objective: mean squared error of the pixels of removed patches (section 9 of the specification).
-
-    Args:
-        model: with its decoder.
-        units: [units, frames, bands], normalised crops.
-        noise: [units, tokens], uniform; the patches with the smallest noise stay visible.
-        target_units: what to predict, [units, frames, bands], if `units` are a degraded view of it; None: `units`.
-
-    Returns:
-        loss (scalar), pred and target [units, tokens, pixels], mask [units, tokens] (1 = removed), ids_restore.
-    """
-    c = model.config
-    assert model.decoder is not None, "pretraining needs Model(..., decoder=True)"
-    patches = cut_patches_by_band(units, c.patch_frames, c.patch_bands)
-    target = patches if target_units is None else cut_patches_by_band(target_units, c.patch_frames, c.patch_bands)
-    return reconstruct_patches(
-        lambda visible, ids: model.through_blocks(model.embed_patches(visible, ids))[-1],
-        model.decoder,
-        patches,
-        target,
-        noise,
-        c.mask_ratio,
-        n_keep=int(c.tokens * (1 - c.mask_ratio)),
-        pixel_ddof=1 if c.norm_pix_loss else None,
     )
 
 
@@ -420,36 +358,15 @@ def infer_config(shapes: Shapes, trainer: Mapping[str, Any], given: Mapping[str,
     Heads are not in the weights: 64 dimensions each is the published rule. Origins that contradict each other, values
     that stay unknown, and an encoder table that is not the formula's are errors.
     """
-    facts, weights = Facts(), "the tensors' shapes"
-    width, _, patch_bands, patch_frames = shapes.of("patch_embed.weight", 4)
-    has_decoder = any(name.startswith("decoder.") for name in shapes.shapes)
-    for name, value in {
-        "width": width,
-        "patch_bands": patch_bands,
-        "patch_frames": patch_frames,
-        "depth": shapes.count("blocks."),
-        "mlp_ratio": shapes.of("blocks.0.mlp.fc1.weight", 2)[0] / width,
-        "class_token": "cls_token" in shapes.shapes,
-    }.items():
-        facts.add(name, value, weights)
-    if has_decoder:
-        facts.add("decoder_width", shapes.of("decoder.embed.weight", 2)[0], weights)
-        facts.add("decoder_depth", shapes.count("decoder.blocks."), weights)
-
+    facts = Facts()
+    facts.add_all(patch_encoder(shapes, "width", "depth", by_band=True), SHAPES)
+    facts.add("mlp_ratio", shapes.of("blocks.0.mlp.fc1.weight", 2)[0] / facts.values["width"], SHAPES)
+    facts.add_all(masked_decoder(shapes), SHAPES)
     arguments = trainer.get("args") if isinstance(trainer.get("args"), Mapping) else trainer
     assert isinstance(arguments, Mapping)
-    for pair, theirs in (
-        (("n_mels", "frames_per_unit"), "input_size"),
-        (("patch_bands", "patch_frames"), "patch_size"),
-    ):
-        if isinstance(arguments.get(theirs), (list, tuple)) and len(arguments[theirs]) == 2:
-            for name, value in zip(pair, arguments[theirs], strict=True):
-                facts.add(name, value, "the trainer's arguments")
-    for name in ("mask_ratio", "norm_pix_loss"):
-        if name in arguments:
-            facts.add(name, arguments[name], "the trainer's arguments")
-    for name, value in given.items():
-        facts.add(name, value, "--set")
+    pairs = {"input_size": ("n_mels", "frames_per_unit"), "patch_size": ("patch_bands", "patch_frames")}
+    facts.add_settings(arguments, {**pairs, "mask_ratio": "mask_ratio", "norm_pix_loss": "norm_pix_loss"})
+    facts.add_all(given, GIVEN)
     for name, value in named_geometry(trainer.get("names", ())).items():
         if name not in facts.values:
             facts.add(name, value, "the name of its folder or file")

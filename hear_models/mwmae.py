@@ -22,18 +22,21 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from hear_models import zoo
-from hear_models.checkpoints.mapping import Facts, Official, Rule, Shapes
+from hear_models.checkpoints.facts import GIVEN, SETTINGS, SHAPES, Facts, masked_decoder, patch_encoder
+from hear_models.checkpoints.mapping import Official, Rule, Shapes
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.fields import at_least_one, one_of
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.attention import Attention, MultiWindowAttention
 from hear_models.layers.init import lecun_normal_, materialise
-from hear_models.layers.masked import MaskedDecoder, Reconstruction, reconstruct_patches
-from hear_models.layers.patches import PatchEmbed, cut_patches, sincos_1d, sincos_2d
+from hear_models.layers.masked import MaskedDecoder, Reconstruction
+from hear_models.layers.patches import sincos_1d, sincos_2d
 from hear_models.layers.transformer import LAYER_NORM_EPS, Block
+from hear_models.pipeline.capabilities import reconstruct
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
-from hear_models.pipeline.model import POOLINGS, HearModel
+from hear_models.pipeline.model import HearModel
 from hear_models.pipeline.normalise import Standardise
-from hear_models.pipeline.plan import Plan, Purpose, Unit, centre_times
+from hear_models.pipeline.patch_model import POOLINGS, Grid, PatchModel
 
 __all__ = [
     "Config",
@@ -72,11 +75,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse sizes that give no network, with a UsageError that names them."""
-        for name in ("encoder_width", "encoder_depth", "patch_frames", "patch_bands", "decoder_width"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}. Give at least 1.")
-        if self.scene_pooling not in POOLINGS:
-            raise UsageError(f"scene_pooling is {self.scene_pooling!r}. Use one of {', '.join(POOLINGS)}.")
+        at_least_one(self, "encoder_width", "encoder_depth", "patch_frames", "patch_bands", "decoder_width")
+        one_of(self, scene_pooling=POOLINGS)
         for part, heads, width in (
             ("encoder", self.encoder_heads, self.encoder_width),
             ("decoder", len(self.decoder_windows), self.decoder_width),
@@ -106,7 +106,7 @@ def window_rule(tokens: int) -> tuple[int, ...]:
     return (*proper, 0, 0)
 
 
-class Model(HearModel):
+class Model(PatchModel):
     """The encoder behind the HEAR API; the decoder only when pretraining asks for it.
 
     Args:
@@ -117,62 +117,37 @@ class Model(HearModel):
     """
 
     family = "mwmae"
+    config: Config
+    decoder: MaskedDecoder | None
 
     def __init__(
         self, config: Config | None = None, *, timestamps: str = "centres", seed: int | None = 0, decoder: bool = False
     ) -> None:
-        super().__init__(timestamps)
-        self.config = c = config or Config()
-        self.frontend = LogMel(n_mels=c.n_mels)
+        c = config or Config()
+        super().__init__(
+            c,
+            LogMel(n_mels=c.n_mels),
+            Grid(c.frames_per_unit, c.n_mels, c.patch_frames, c.patch_bands),
+            c.encoder_width,
+            class_token=c.class_token,
+            timestamps=timestamps,
+            scene_pooling=c.scene_pooling,
+        )
         self.normalise = Standardise(ddof=c.statistics_ddof, eps=STATISTICS_EPS)
-        self.sample_rate = self.frontend.sample_rate
-        self.min_samples = self.frontend.min_samples
-        self.timestamp_embedding_size = c.grid[1] * c.encoder_width
-        self.scene_pooling = c.scene_pooling
-        self.scene_embedding_size = self.timestamp_embedding_size * (2 if c.scene_pooling == "mean+std" else 1)
-
         with torch.device("meta"):
-            self.patch_embed = PatchEmbed(c.patch_frames, c.patch_bands, c.encoder_width)
-            if c.class_token:
-                self.cls_token = nn.Parameter(torch.empty(1, 1, c.encoder_width))
-            self.pos_embed = nn.Parameter(torch.empty(1, c.tokens + c.class_token, c.encoder_width))
-            self.blocks = nn.ModuleList(
+            blocks = (
                 Block(Attention(c.encoder_width, c.encoder_heads), c.encoder_width, c.mlp_ratio)
                 for _ in range(c.encoder_depth)
             )
-            self.norm = nn.LayerNorm(c.encoder_width, eps=LAYER_NORM_EPS)
-            self.decoder = build_decoder(c) if decoder else None
+            norm = nn.LayerNorm(c.encoder_width, eps=LAYER_NORM_EPS)
+            self.build(blocks, norm, build_decoder(c) if decoder else None, trained_positions=True)
         if seed is not None:
             initialise(self, seed)
 
-    def plan(self, n_samples: int, purpose: Purpose) -> Plan:
-        """Consecutive units of `frames_per_unit`; steps with any real frame are kept, as in the official code."""
-        c = self.config
-        hop = self.frontend.hop_samples
-        frames = self.frontend.n_frames(max(n_samples, self.min_samples))
-        units = math.ceil(frames / c.frames_per_unit)
-        pad = units * c.frames_per_unit - frames
-        n_steps = units * c.grid[0] - c.grid[0] * pad // c.frames_per_unit
-        step_samples = hop * c.patch_frames
-        if self.timestamps == "official":
-            times = torch.arange(n_steps, dtype=torch.float64).numpy() * (
-                1000.0 * n_samples / self.sample_rate / n_steps
-            )
-        else:
-            times = centre_times(step_samples, hop * (c.patch_frames - 1) / 2, n_steps, n_samples, self.sample_rate)
-        return Plan(
-            n_samples,
-            tuple(Unit(u * c.frames_per_unit, c.frames_per_unit, c.grid[0]) for u in range(units)),
-            n_steps,
-            times,
-        )
-
-    def spectrogram(self, clip: Tensor) -> Tensor:
-        """[samples] → log-mel [frames, n_mels] (section 3 of the specification)."""
-        return self.frontend(clip[None])[0]
+    # ------------------------------------------------------------------ pretraining (section 3 of the paper)
 
     def training_view(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A crop for pretraining (section 7): log-mel [frames, bands], standardised over the clip, cut at random.
+        """A crop for pretraining: log-mel [frames, bands], standardised over the clip, cut at random.
 
         A clip shorter than a unit is continued by reflection, as at inference. float32 [frames_per_unit, bands].
         """
@@ -187,31 +162,12 @@ class Model(HearModel):
         """Trained as it will be used: the divisor of `training_view` at inference too."""
         return replace(self.config, statistics_ddof=0)
 
-    def embed(self, units: Tensor) -> Tensor:
-        """[units, frames, bands] → tokens with positions, class token first if there is one."""
-        return self.embed_patches(cut_patches(units, self.config.patch_frames, self.config.patch_bands))
-
-    def embed_patches(self, patches: Tensor, ids: Tensor | None = None) -> Tensor:
-        """Patches [units, tokens, pixels], at grid positions `ids` [units, tokens] (None: all in order) → tokens."""
-        class_rows = int(self.config.class_token)
-        position = self.pos_embed[:, class_rows:]
-        tokens = self.patch_embed(patches) + (position if ids is None else position[0, ids])
-        if class_rows:
-            class_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
-            tokens = torch.cat([class_token.to(tokens.dtype), tokens], dim=1)
-        return tokens
-
-    def through_blocks(self, tokens: Tensor) -> list[Tensor]:
-        """Outputs of every encoder block [units, tokens, width], the last one after the final norm."""
-        outputs = []
-        for block in self.blocks:
-            tokens = block(tokens)
-            outputs.append(tokens)
-        return [*outputs[:-1], self.norm(outputs[-1])]
-
-    def fold_steps(self, tokens: Tensor) -> Tensor:
-        """Drop the class token; put the band tokens of a time step side by side: [units, steps, bands * width]."""
-        return tokens[:, int(self.config.class_token) :].unflatten(1, self.config.grid).flatten(2)
+    def reconstruct(self, units: Tensor, noise: Tensor, target_units: Tensor | None = None) -> Reconstruction:
+        """Mean squared error of the pixels of removed patches; see `capabilities.Reconstructs`."""
+        c = self.config
+        return self.reconstruct_dropped(
+            units, noise, target_units, c.mask_ratio, pixel_ddof=0 if c.norm_pix_loss else None
+        )
 
 
 def build_decoder(c: Config) -> MaskedDecoder:
@@ -231,35 +187,8 @@ def decoder_attention(c: Config, shift: bool) -> Attention:
     return MultiWindowAttention(c.decoder_width, c.decoder_windows, shift)
 
 
-def reconstruct(model: Model, units: Tensor, noise: Tensor, target_units: Tensor | None = None) -> Reconstruction:
-    """The masked objective: mean squared error of the pixels of removed patches (section 7 of the specification).
-
-    Args:
-        model: with its decoder.
-        units: [units, frames, bands], normalised crops.
-        noise: [units, tokens], uniform; the patches with the smallest noise stay visible.
-        target_units: what to predict, [units, frames, bands], if `units` are a degraded view of it; None: `units`.
-
-    Returns:
-        loss (scalar), pred and target [units, tokens, pixels], mask [units, tokens] (1 = removed), ids_restore.
-    """
-    c = model.config
-    assert model.decoder is not None, "pretraining needs Model(..., decoder=True)"
-    patches = cut_patches(units, c.patch_frames, c.patch_bands)
-    target = patches if target_units is None else cut_patches(target_units, c.patch_frames, c.patch_bands)
-    return reconstruct_patches(
-        lambda visible, ids: model.through_blocks(model.embed_patches(visible, ids))[-1],
-        model.decoder,
-        patches,
-        target,
-        noise,
-        c.mask_ratio,
-        pixel_ddof=0 if c.norm_pix_loss else None,
-    )
-
-
 def initialise(model: Model, seed: int) -> None:
-    """Random weights as in pretraining (section 4 of the specification); the global random state is not touched."""
+    """Random weights as the authors' pretraining draws them; the global random state is not touched."""
     c = model.config
     rng = torch.Generator().manual_seed(seed)
     materialise(model)
@@ -285,7 +214,7 @@ def initialise(model: Model, seed: int) -> None:
         model.decoder.pos_embed.data[0, positions] = sincos_1d(c.decoder_width, torch.arange(c.tokens))
 
 
-ENCODER_SIZES = {  # name: width, depth, heads (section 2 of the specification)
+ENCODER_SIZES = {  # name: width, depth, heads (the paper's table 1)
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
     "medium": (512, 12, 8),
@@ -341,46 +270,25 @@ def infer_config(
     Head counts are not in the weights: the encoder's follows from the architecture's name or the width, the decoder's
     from the list of windows. Origins that contradict each other, and values that stay unknown, are errors.
     """
-    facts, weights, file = Facts(), "the tensors' shapes", "the trainer's configuration"
+    facts = Facts()
     model = trainer.get("model", {})
     arguments = model.get("model_args") or {}
-    width, _, patch_frames, patch_bands = shapes.of("patch_embed.weight", 4)
-    facts.add("class_token", "cls_token" in shapes.shapes, weights)
-    tokens = shapes.of("pos_embed", 3)[1] - facts.values["class_token"]
-    for name, value in {
-        "encoder_width": width,
-        "encoder_depth": shapes.count("blocks."),
-        "mlp_ratio": shapes.of("blocks.0.mlp.fc1.weight", 2)[0] / width,
-        "patch_frames": patch_frames,
-        "patch_bands": patch_bands,
-    }.items():
-        facts.add(name, value, weights)
-    has_decoder = any(name.startswith("decoder.") for name in shapes.shapes)
-    if has_decoder:
-        facts.add("decoder_width", shapes.of("decoder.embed.weight", 2)[0], weights)
-        facts.add("decoder_depth", shapes.count("decoder.blocks."), weights)
+    facts.add_all(patch_encoder(shapes, "encoder_width", "encoder_depth"), SHAPES)
+    width = facts.values["encoder_width"]
+    facts.add("mlp_ratio", shapes.of("blocks.0.mlp.fc1.weight", 2)[0] / width, SHAPES)
+    decoder = masked_decoder(shapes)
+    facts.add_all(decoder, SHAPES)
 
-    size = ENCODER_SIZES.get(str(model.get("arch", "")).removeprefix("mw").removeprefix("mae_"))
-    if size:
-        for name, value in zip(("encoder_width", "encoder_depth", "encoder_heads"), size, strict=True):
-            facts.add(name, value, file)
-    for pair, theirs in ((("patch_frames", "patch_bands"), "patch_size"), (("frames_per_unit", "n_mels"), "img_size")):
-        if isinstance(arguments.get(theirs), (list, tuple)) and len(arguments[theirs]) == 2:
-            for name, value in zip(pair, arguments[theirs], strict=True):
-                facts.add(name, value, file)
-    fields_there = {"decoder_embed_dim": "decoder_width", "decoder_depth": "decoder_depth", "mask_ratio": "mask_ratio"}
-    for theirs, name in fields_there.items():
-        if theirs in arguments and (has_decoder or theirs == "mask_ratio"):
-            facts.add(name, arguments[theirs], file)
-    if "norm_pix_loss" in (trainer.get("opt") or {}):
-        facts.add("norm_pix_loss", trainer["opt"]["norm_pix_loss"], file)
-    if "shift_windows" in arguments:
-        facts.add("decoder_shift_windows", arguments["shift_windows"], file)
-
-    for name, value in given.items():
-        facts.add(name, value, "--set")
-    if has_decoder:
-        facts.add("decoder_windows", decoder_windows(shapes, arguments, given), weights)
+    size = ENCODER_SIZES.get(str(model.get("arch", "")).removeprefix("mw").removeprefix("mae_"), ())
+    facts.add_all(dict(zip(("encoder_width", "encoder_depth", "encoder_heads"), size, strict=False)), SETTINGS)
+    pairs = {"patch_size": ("patch_frames", "patch_bands"), "img_size": ("frames_per_unit", "n_mels")}
+    of_decoder = {"decoder_embed_dim": "decoder_width", "decoder_depth": "decoder_depth"} if decoder else {}
+    others = {"mask_ratio": "mask_ratio", "shift_windows": "decoder_shift_windows"}
+    facts.add_settings(arguments, {**pairs, **of_decoder, **others})
+    facts.add_settings(trainer.get("opt") or {}, {"norm_pix_loss": "norm_pix_loss"})
+    facts.add_all(given, GIVEN)
+    if decoder:
+        facts.add("decoder_windows", decoder_windows(shapes, arguments, given), SHAPES)
     by_width = {w: heads for w, _, heads in ENCODER_SIZES.values()}
     if "encoder_heads" not in facts.values and width in by_width:
         facts.add("encoder_heads", by_width[width], "the published size of that width")
@@ -389,10 +297,12 @@ def infer_config(
             f"the weights (width {width}) do not tell the encoder's heads. Give --set encoder_heads=N."
         )
     config = config_class(**facts.values)
+    tokens = shapes.of("pos_embed", 3)[1] - config.class_token
     if config.tokens != tokens:
         raise CheckpointError(
             f"pos_embed has {tokens} tokens, but {config.frames_per_unit} frames x {config.n_mels} bands in patches of "
-            f"{patch_frames} x {patch_bands} are {config.tokens}. Give --set frames_per_unit=N or --set n_mels=N."
+            f"{config.patch_frames} x {config.patch_bands} are {config.tokens}. "
+            "Give --set frames_per_unit=N or --set n_mels=N."
         )
     return asdict(config)
 

@@ -40,6 +40,8 @@ class Model(HearModel):
     """The layer behind the HEAR API. `timestamps` and `seed` are accepted as by every family; no weights to seed."""
 
     family = "random_projection"
+    config: Config
+    frontend: LogMel
     weight: Tensor
     bias: Tensor
 
@@ -67,7 +69,7 @@ class Model(HearModel):
         """[samples] → scaled log-mel [frames, n_mels]."""
         return (self.frontend(clip[None])[0] - CENTRE) / SPREAD
 
-    def encode(self, units: Tensor) -> Tensor:
+    def network(self, units: Tensor) -> Tensor:
         """[units, frames, bands] → [units, 1, width]: random features of every frame, then their mean over time."""
         return torch.relu(units @ self.weight + self.bias).mean(dim=1, keepdim=True)
 

@@ -105,24 +105,6 @@ class Shapes:
         return len(numbers)
 
 
-class Facts:
-    """Fields of a Config with where each was found; a second origin that says otherwise is an error naming both."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.origins: dict[str, str] = {}
-
-    def add(self, name: str, value: Any, origin: str) -> None:
-        """Record a field, or check it against what is known."""
-        if name in self.values and self.values[name] != value:
-            raise CheckpointError(
-                f"{name} is {self.values[name]} by {self.origins[name]}, but {value} by {origin}. "
-                "Correct --config or --set."
-            )
-        if name not in self.values:
-            self.values[name], self.origins[name] = value, origin
-
-
 @dataclass(frozen=True)
 class Official:
     """How a family's published checkpoints are read; declared as `OFFICIAL` in the family's module.

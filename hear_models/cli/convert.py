@@ -60,7 +60,7 @@ def command(
     Every tensor must be known, present and of the right shape; the result keeps
     the decoder. Nothing in INPUT is executed. The weights keep their licence.
     """
-    from hear_models.checkpoints.fields import parse_settings
+    from hear_models.fields import parse_settings
     from hear_models.zoo.convert import as_plain_data, convert
 
     done = convert(

@@ -9,11 +9,22 @@ from torch import Tensor, nn
 
 
 def materialise(model: nn.Module) -> None:
-    """Replace the parameters that were built on the meta device by zeros on the CPU."""
-    for module in model.modules():
+    """Replace the parameters and buffers that were built on the meta device by zeros on the CPU.
+
+    Raises:
+        RuntimeError: a buffer that no checkpoint holds (persistent=False) was built there, so that its values are lost.
+    """
+    for path, module in model.named_modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.is_meta:
                 module.register_parameter(name, nn.Parameter(torch.zeros(parameter.shape), parameter.requires_grad))
+        kept = module.state_dict(keep_vars=True)
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if not buffer.is_meta:
+                continue
+            if name not in kept:
+                raise RuntimeError(f"the constant {path}.{name} was built on the meta device; build it outside of it.")
+            module.register_buffer(name, torch.zeros(buffer.shape, dtype=buffer.dtype))
 
 
 def lecun_normal_(weight: Tensor, fan_in: float, rng: torch.Generator) -> None:

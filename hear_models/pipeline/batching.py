@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-CPU_POSITIONS = 1_600  # frames: 8 units of MW-MAE; more does not help a CPU and leaves its cache
+CPU_POSITIONS = 1_600  # of 10 ms: 8 units of MW-MAE; more does not help a CPU and leaves its cache
 GPU_POSITIONS = 25_600
 
 
-def units_per_forward(device: torch.device, positions: int) -> int:
-    """Units of `positions` frames (or samples) each that one forward pass takes; at least one."""
-    return max(1, (CPU_POSITIONS if device.type == "cpu" else GPU_POSITIONS) // positions)
+def units_per_forward(device: torch.device, cost: int) -> int:
+    """Units of a `cost` in frames each (`HearModel.unit_cost`) that one forward pass takes; at least one."""
+    return max(1, (CPU_POSITIONS if device.type == "cpu" else GPU_POSITIONS) // max(1, cost))
 
 
 SMALL_PARAMETERS = 10_000_000  # 1.7 million gained 1.3 times from workers, 86 million lost a tenth (2 cores)

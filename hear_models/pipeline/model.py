@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ from torch.nn.functional import pad
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline.batching import units_per_forward
 from hear_models.pipeline.fill import cut
+from hear_models.pipeline.hub_methods import HubMethods
 from hear_models.pipeline.normalise import Standardise, Statistics
-from hear_models.pipeline.plan import Plan, Purpose
-from hear_models.pipeline.sharing import Shared
+from hear_models.pipeline.plan import Plan, Purpose, Unit
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 TIMESTAMPS = ("centres", "official")
-POOLINGS = ("mean", "mean+std")
-PATIENCE = 4  # forward passes that a unit of a rare length waits for company; behind it finished clips wait too
+LONGEST_WAIT = 4  # forward passes that a unit of a rare length waits for company; behind it finished clips wait too
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,16 @@ class CheckpointInfo:
     trained: bool
 
 
-class HearModel(Shared, nn.Module):
-    """A model of the HEAR 2021 API. A family supplies what stands below the line; the flow is the same for all.
+class HearModel(HubMethods, nn.Module):
+    """A model of the HEAR 2021 API: the flow, once for all families.
+
+    A family must supply `plan`, `spectrogram` and `network`; the other methods of that section have a default.
+    What training and tagging ask of a family beyond this stands in `pipeline/capabilities.py`.
 
     Attributes:
         family: the name of the family's module.
         config: the family's frozen `Config`.
+        frontend: from samples to features; if it is learned, it stays float32 whatever `use_dtype` says.
         sample_rate: Hz; callers resample.
         scene_embedding_size, timestamp_embedding_size: dimensions of the two kinds of embedding.
         min_samples: shorter clips are made longer.
@@ -54,7 +60,8 @@ class HearModel(Shared, nn.Module):
     batch_dependent: bool = False
     scene_pooling: str = "mean"
     short_clips: str = "zeros"
-    config: Any
+    config: DataclassInstance
+    frontend: nn.Module
     sample_rate: int
     scene_embedding_size: int
     timestamp_embedding_size: int
@@ -72,13 +79,15 @@ class HearModel(Shared, nn.Module):
 
     def use_dtype(self, dtype: torch.dtype) -> None:
         """Keep the weights in `dtype` and compute in it from the first token on; front end and results stay float32."""
+        learned_frontend = {id(parameter) for parameter in self.frontend.parameters()}
         for parameter in self.parameters():
-            parameter.data = parameter.data.to(dtype)
+            if id(parameter) not in learned_frontend:
+                parameter.data = parameter.data.to(dtype)
         self.compute_dtype = dtype
 
     def use_compile(self) -> None:
         """Let torch.compile make the network's code at its first call, once for units of any number."""
-        network = torch.compile(self.encode, dynamic=True)
+        network = torch.compile(self.network, dynamic=True)
 
         def compiled(units: Tensor) -> Tensor:
             try:
@@ -90,10 +99,10 @@ class HearModel(Shared, nn.Module):
                 ) from error
             return steps
 
-        self.encode = compiled  # type: ignore[method-assign]
+        self.network = compiled  # type: ignore[method-assign]
         self.compiled = True
 
-    # ------------------------------------------------------------------ what a family supplies
+    # ------------------------------------------------------------------ what a family must supply
 
     def plan(self, n_samples: int, purpose: Purpose) -> Plan:
         """Units, kept steps and times of a clip of `n_samples`; see `Plan`."""
@@ -103,23 +112,40 @@ class HearModel(Shared, nn.Module):
         """One clip [samples], at least `min_samples` long → its features [positions, bands], not yet normalised."""
         raise NotImplementedError
 
-    def embed(self, units: Tensor) -> Tensor:
-        """Units [units, positions, bands] → tokens [units, tokens, width]; themselves if there is no network."""
-        return units
+    def network(self, units: Tensor) -> Tensor:
+        """Normalised units [units, positions, bands], float32 → steps [units, steps, dim]. Keeps gradients.
 
-    def through_blocks(self, tokens: Tensor) -> list[Tensor]:
-        """Tokens → the output of every block [units, tokens, width], the last one after the final norm."""
-        raise UsageError(f"{self.family} has no blocks, so there are no hidden states. Use the embeddings.")
-
-    def fold_steps(self, tokens: Tensor) -> Tensor:
-        """Tokens [units, tokens, width] → steps [units, steps, dim]."""
+        From the first product on it computes in `compute_dtype`.
+        """
         raise NotImplementedError
+
+    # ------------------------------------------------------------------ what a family may supply
+
+    def prepare_clip(self, clip: Tensor) -> Tensor:
+        """What happens to a whole clip [samples] before anything is cut; nothing, unless the paper says otherwise."""
+        return clip
+
+    def prepare_window(self, window: Tensor) -> Tensor:
+        """What happens to a window [samples] of a plan over samples, before the front end; nothing by default."""
+        return window
+
+    def window_features(self, windows: Tensor) -> Tensor:
+        """Prepared windows [units, samples] of a plan over samples → normalised features [units, positions, bands]."""
+        return torch.stack([self.features(window) for window in windows])
+
+    def unit_cost(self, unit: Unit, plan: Plan) -> int:
+        """What a unit costs the network, in frames of 10 ms: so that enough units, and not too many, share a pass."""
+        return unit.length if plan.domain == "frames" else round(unit.length * 100 / self.sample_rate)
+
+    def layers(self, units: Tensor) -> list[Tensor]:
+        """Normalised units → the steps [units, steps, dim] of every block's output; the last are the network's."""
+        raise UsageError(f"{self.family} has no blocks, so there are no hidden states. Use the embeddings.")
 
     def decays(self, name: str, parameter: Tensor) -> bool:
         """Whether pretraining decays this parameter's weights; all, unless the family's paper says otherwise."""
         return True
 
-    def trained_config(self) -> Any:
+    def trained_config(self) -> DataclassInstance:
         """The `Config` to write beside weights that this project trains, where it differs from the published one."""
         return self.config
 
@@ -127,13 +153,11 @@ class HearModel(Shared, nn.Module):
 
     def encode(self, units: Tensor) -> Tensor:
         """Units [units, positions, bands] → steps [units, steps, dim], float32. Keeps gradients."""
-        return self.fold_steps(self.through_blocks(self.embed(units.to(self.compute_dtype)))[-1]).float()
+        return self.network(units).float()
 
     def encode_layers(self, units: Tensor) -> Tensor:
         """Units → steps of every layer [units, steps, layers, dim], float32."""
-        return torch.stack(
-            [self.fold_steps(tokens) for tokens in self.through_blocks(self.embed(units.to(self.compute_dtype)))], dim=2
-        ).float()
+        return torch.stack(self.layers(units), dim=2).float()
 
     def forward(self, audio: Tensor) -> Tensor:
         """Audio [clips, samples] → scene embeddings [clips, dim]. Keeps gradients; the HEAR functions do not."""
@@ -225,7 +249,7 @@ class HearModel(Shared, nn.Module):
     def statistics(self, clips: Iterable[Tensor]) -> Statistics:
         """Mean and spread of the features of all clips together, each [samples], before any normalisation."""
         with torch.no_grad():
-            parts = [Statistics.of(self.spectrogram(self._long_enough(clip))) for clip in clips]
+            parts = [Statistics.of(self.spectrogram(self._long_enough(self.prepare_clip(clip)))) for clip in clips]
         if not parts:
             raise InputError("there are no clips to measure. Give at least one.")
         return sum(parts[1:], parts[0])
@@ -240,7 +264,16 @@ class HearModel(Shared, nn.Module):
         return pad(clip, (0, missing))
 
     def units(self, clip: Tensor, plan: Plan, statistics: Statistics | None = None) -> Iterator[Tensor]:
-        """The units of one clip [samples], each [length, bands], past the clip's ends as the plan says."""
+        """The units of one clip [samples], past the clip's ends as the plan says.
+
+        Each is [length, bands], or, of a plan over samples, a prepared window [length].
+        """
+        clip = self.prepare_clip(clip)
+        if plan.domain == "samples":
+            samples = clip.float()[:, None]
+            for unit in plan.units:
+                yield self.prepare_window(cut(samples, unit.start, unit.start + unit.length, plan.fill)[:, 0])
+            return
         stretch: tuple[int, int] | None = None
         features: Tensor | None = None
         for unit in plan.units:
@@ -273,7 +306,8 @@ class HearModel(Shared, nn.Module):
         def flush(shape: torch.Size) -> None:
             queue = queues.pop(shape)
             del begun[shape]
-            steps = encode(torch.stack([positions for *_, positions in queue]))
+            units = torch.stack([positions for *_, positions in queue])
+            steps = encode(self.window_features(units) if units.ndim == 2 else units)
             for (clip, index, _), unit_steps in zip(queue, steps, strict=True):
                 clip.put(index, unit_steps)
 
@@ -286,11 +320,11 @@ class HearModel(Shared, nn.Module):
                 shape = positions.shape
                 queues.setdefault(shape, []).append((state, index, positions))
                 begun.setdefault(shape, count)
-                most = units_per_forward(positions.device, plan.units[index].length)
+                most = units_per_forward(positions.device, self.unit_cost(plan.units[index], plan))
                 if len(queues[shape]) >= most:
                     flush(shape)
                 first = next(iter(queues), None)
-                if first is not None and count - begun[first] >= PATIENCE * most:
+                if first is not None and count - begun[first] >= LONGEST_WAIT * most:
                     flush(first)
             while waiting and waiting[0].complete:
                 done = waiting.pop(0)

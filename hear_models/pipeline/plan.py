@@ -10,6 +10,7 @@ import numpy as np
 from hear_models.pipeline.fill import Fill
 
 Purpose = Literal["scene", "timestamps"]
+Domain = Literal["frames", "samples"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Unit:
     """One piece of a clip that goes through the encoder: `length` positions from `start`, giving `steps` embeddings.
 
     Attributes:
-        start, length: positions among the features; they may lie before 0 and past the end.
+        start, length: positions (see `Plan.domain`); they may lie before 0 and past the end.
         steps: how many embeddings are kept of those that the encoder gives.
         skip: how many are dropped in front of them.
         samples: first and last sample + 1 of the stretch of the clip that has its own features, normalised by itself;
@@ -37,13 +38,14 @@ class Plan:
 
     Attributes:
         n_samples: length of the clip as it was given, in samples.
-        units: in time order, not necessarily of one length; positions are frames, or samples for models that cut
-            before the front end.
+        units: in time order, not necessarily of one length.
         n_steps: steps that belong to the clip; those of the padding behind them are dropped.
         times_ms: float64 [n_returned], the centres that `get_timestamp_embeddings` returns. n_returned <= n_steps: a
             step whose centre lies past the end of the clip stays in the scene mean and is not returned.
         weights: float64 [n_steps] for the scene mean, None = all equal.
         fill: what stands at positions before the clip's start and past its end: see `pipeline/fill.py`.
+        domain: what the positions of units are: "frames" of the front end's features, which are cut, or "samples":
+            windows of the clip's own samples are cut, and each goes through `prepare_window` and the front end.
         steps_ms: float64 [n_steps], when the steps are; `get_timestamp_embeddings` then interpolates linearly between
             them. None: the first n_returned steps are at `times_ms`.
     """
@@ -54,6 +56,7 @@ class Plan:
     times_ms: np.ndarray
     weights: np.ndarray | None = None
     fill: Fill = "reflect"
+    domain: Domain = "frames"
     steps_ms: np.ndarray | None = None
 
 

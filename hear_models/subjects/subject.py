@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from hear_models.checkpoints.fields import parse_settings
 from hear_models.errors import HearModelsError, UsageError
+from hear_models.fields import parse_settings
 from hear_models.subjects.code_digest import code_sha256, own_code_sha256
 from hear_models.subjects.loaded import ADVICE, Loaded
 from hear_models.subjects.module import FUNCTIONS, call_text, describe, load_module

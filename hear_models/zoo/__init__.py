@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from hear_models.errors import UsageError
-from hear_models.pipeline import sharing
+from hear_models.pipeline import hub_methods
 from hear_models.zoo.registry import ModelEntry, find_entry, list_models
 
 if TYPE_CHECKING:
@@ -125,4 +125,4 @@ def push_to_hub(
     )
 
 
-sharing.bring(from_pretrained=from_pretrained, push_to_hub=push_to_hub)
+hub_methods.bring(from_pretrained=from_pretrained, push_to_hub=push_to_hub)

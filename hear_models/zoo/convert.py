@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hear_models.checkpoints.fields import check_fields
 from hear_models.checkpoints.licences import acceptance, licence_note, read_licence
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.checkpoints.mapping import Official, Row, Shapes, Source, SourceArray, apply_rules, check_shapes
 from hear_models.checkpoints.readers import READERS
 from hear_models.checkpoints.safetensors_file import part_of, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.fields import check_fields
 from hear_models.files import read_bytes
 
 T = TypeVar("T")

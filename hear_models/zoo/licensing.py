@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hear_models.checkpoints.fields import check_fields
 from hear_models.checkpoints.licences import (
     ALLOWED,
     FORBIDDEN,
@@ -22,6 +21,7 @@ from hear_models.checkpoints.licences import (
 from hear_models.checkpoints.manifest import Manifest
 from hear_models.checkpoints.safetensors_file import Header
 from hear_models.errors import UsageError
+from hear_models.fields import check_fields
 from hear_models.zoo.registry import list_models
 
 PUBLISHER = "the publisher"

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_models.checkpoints.fields import check_fields
 from hear_models.checkpoints.safetensors_file import Checkpoint, read_checkpoint
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.fields import check_fields
 from hear_models.pipeline.model import CheckpointInfo, HearModel
 from hear_models.zoo.resolve import Resolved, resolve
 

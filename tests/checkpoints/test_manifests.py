@@ -7,10 +7,10 @@ from importlib import import_module
 
 import pytest
 
-from hear_models.checkpoints.fields import check_fields
 from hear_models.checkpoints.manifest import Manifest, read_manifests
 from hear_models.checkpoints.safetensors_file import read_header
 from hear_models.errors import CheckpointError
+from hear_models.fields import check_fields
 
 MANIFESTS = read_manifests()
 WITH_SIZES = [name for name, manifest in MANIFESTS.items() if manifest.family in ("mwmae", "mae")]

@@ -12,6 +12,7 @@ from golden_inputs import GOLDEN, TOLERANCE, crop, largest_difference
 
 from hear_models import mae, mwmae
 from hear_models.checkpoints.flax_msgpack import read_flax
+from hear_models.layers.patches import cut_patches
 from hear_models.training.recipe import Optimiser
 from hear_models.zoo.convert import convert
 
@@ -79,7 +80,7 @@ def test_five_training_steps_follow_the_official_ones(name, tmp_path):
         result.loss.backward()
         if step == 0:
             assert largest_difference(result.pred[:1], golden["step0/pred"]) <= TOLERANCE["prediction"]
-            patches = mwmae.cut_patches(units, 4, 16)[:, :3]  # the golden keeps targets before pixel normalisation
+            patches = cut_patches(units, 4, 16)[:, :3]  # the golden keeps targets before pixel normalisation
             assert largest_difference(patches, golden["step0/target"]) <= TOLERANCE["prediction"]
             for key, norm in zip(golden["keys"], golden["grad_norm"], strict=True):
                 ours = float(parameters[names[f"{key}" if str(key) in names else f"params/{key}"]].grad.norm())

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 from hear_models.errors import UsageError
 
-Model = TypeVar("Model", bound="Shared")
+Model = TypeVar("Model", bound="HubMethods")
 _functions: dict[str, Callable[..., Any]] = {}
 
 
@@ -19,7 +19,7 @@ def bring(*, from_pretrained: Callable[..., Any], push_to_hub: Callable[..., Any
     _functions.update(from_pretrained=from_pretrained, push_to_hub=push_to_hub)
 
 
-class Shared:
+class HubMethods:
     """The two methods; `HearModel` inherits them."""
 
     family: ClassVar[str]
