@@ -64,6 +64,7 @@ def class_names(data_set: str) -> tuple[str, ...]:
 
 CLASSES = class_names("gise51")
 DATA_SETS = {51: "gise51", 527: "audioset527", 309: "vggsound309", 50: "esc50"}  # by the number of classes
+EXCLUSIVE = (309, 50)  # one class a clip
 
 
 class Architecture(NamedTuple):
@@ -185,7 +186,30 @@ class Model(HearModel):
         if seed is not None:
             initialise(self, seed)
 
-    # ------------------------------------------------------------------ what happens to a clip (section 5)
+    # ------------------------------------------------------------------ what a tagger tells of itself
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.config.classes
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a clip has one class only: those of VGGSound and ESC-50 exclude each other."""
+        n_classes = len(self.classes)
+        return n_classes in EXCLUSIVE and self.classes == class_names(DATA_SETS[n_classes])
+
+    @property
+    def n_bands(self) -> int:
+        """Bins of the spectrogram."""
+        return self.frontend.n_bins
+
+    @property
+    def hop_ms(self) -> float:
+        """Time from one frame of the spectrogram to the next, in ms."""
+        return 1000 * self.frontend.hop_samples / self.sample_rate
+
+    # ------------------------------------------------------------------ what happens to a clip
 
     def plan(self, n_samples: int, purpose: Purpose) -> Plan:
         """Scenes: chunks with features of their own; timestamps: windows, or the whole clip in long units (fast)."""

@@ -47,6 +47,7 @@ OFFICIAL = Official(
     ),
     recognise=mwmae.official_family,
     infer=partial(mwmae.infer_config, Config),
+    settings_keys=("model",),
 )
 
 

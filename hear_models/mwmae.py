@@ -346,6 +346,7 @@ OFFICIAL = Official(
     ),
     recognise=official_family,
     infer=partial(infer_config, Config),
+    settings_keys=("model",),
 )
 
 

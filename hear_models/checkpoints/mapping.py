@@ -124,6 +124,10 @@ class Official:
         prepare: what must happen to the arrays before the rules, for instance joining two into one; they come without
             those of `drop`. None: nothing.
         observe: what `infer` must know of the arrays' values; joins the trainer's configuration. None: nothing.
+        collections: of a Flax file, the entries of its top level that hold tensors of the network.
+        settings_keys: what the trainer's configuration must hold, if it is given.
+
+    A family whose checkpoints come in several formats declares a tuple of these.
     """
 
     format: str
@@ -134,6 +138,8 @@ class Official:
     drop: Sequence[str] = ()
     prepare: Callable[[Source], Mapping[str, SourceArray]] | None = None
     observe: Callable[[Source], Mapping[str, Any]] | None = None
+    collections: Sequence[str] = ("params",)
+    settings_keys: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hear_models.checkpoints.flax_msgpack import find_checkpoint, read_flax
-from hear_models.checkpoints.mapping import Source, SourceArray
+from hear_models.checkpoints.mapping import Official, Source, SourceArray
 from hear_models.checkpoints.torch_file import find_state_dict, read_torch_file, state_dict_key
+from hear_models.checkpoints.torch_legacy import HEAD_BYTES, is_legacy_head
+from hear_models.checkpoints.torch_opening import holds_torch_file
 from hear_models.errors import CheckpointError
 
 
-def read_flax_parameters(path: str | os.PathLike[str]) -> Source:
-    """The `params` of a Flax checkpoint file, or of the newest in a training folder; everything else is passed over."""
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Which reader a file is for, by its first bytes; a folder by what it holds: "torch" or "flax"."""
+    place = Path(path)
+    if place.is_dir():
+        return "torch" if holds_torch_file(place) else "flax"
+    try:
+        with open(place, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
+    return "torch" if head.startswith((b"PK\x03\x04", b"\xfd7zXZ\0")) or is_legacy_head(head) else "flax"
+
+
+def read_flax_parameters(path: str | os.PathLike[str], official: Official) -> Source:
+    """The tensors of a Flax checkpoint file, or of the newest in a training folder, by the entries of its top level
+    that the family asks for (`params`, often `batch_stats`); everything else is passed over."""
     file, config_file = find_checkpoint(path)
-    flax = read_flax(file, only=("params", "step"))
+    wanted = tuple(official.collections)
+    flax = read_flax(file, only=(*wanted, "step"))
     arrays: dict[str, SourceArray] = {}
     for key, entry in flax.entries.items():
-        if key.startswith("params/"):
+        if key.split("/")[0] in wanted:
             if not isinstance(entry.value, np.ndarray):
                 raise CheckpointError(
                     f"{file}: {key} is {entry.dtype}, not an array. The file is not an official checkpoint."
@@ -28,7 +46,8 @@ def read_flax_parameters(path: str | os.PathLike[str]) -> Source:
             arrays[key] = SourceArray(entry.value, entry.dtype)
     if not arrays:
         raise CheckpointError(
-            f"{file} holds no parameters under 'params'; its top level is: {', '.join(flax.top_level) or 'empty'}. "
+            f"{file} holds no parameters under {' or '.join(map(repr, wanted))}; "
+            f"its top level is: {', '.join(flax.top_level) or 'empty'}. "
             "Name a checkpoint_<step> of the official training."
         )
     description: dict[str, Any] = {
@@ -40,11 +59,11 @@ def read_flax_parameters(path: str | os.PathLike[str]) -> Source:
     step = flax.entries.get("step")
     if step is not None and np.ndim(step.value) == 0 and isinstance(step.value, (int, np.ndarray, np.generic)):
         description["step"] = int(step.value)
-    ignored = tuple(key for key in flax.top_level if key not in ("params", "step"))
+    ignored = tuple(key for key in flax.top_level if key not in (*wanted, "step"))
     return Source(arrays, config_file, description, ignored)
 
 
-def read_torch_parameters(path: str | os.PathLike[str]) -> Source:
+def read_torch_parameters(path: str | os.PathLike[str], official: Official) -> Source:
     """The network's tensors of a file of torch.save (see `find_state_dict`); what else it says goes into `said`.
 
     The optimiser's tensors are not read. Of an archive or a folder the only torch file in it is taken.
@@ -71,7 +90,7 @@ def read_torch_parameters(path: str | os.PathLike[str]) -> Source:
     return Source(arrays, None, description, ignored, said, file.names, file.notes)
 
 
-READERS: dict[str, Callable[[str | os.PathLike[str]], Source]] = {
+READERS: dict[str, Callable[[str | os.PathLike[str], Official], Source]] = {
     "flax": read_flax_parameters,
     "torch": read_torch_parameters,
 }

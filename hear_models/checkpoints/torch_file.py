@@ -20,6 +20,7 @@ from hear_models.checkpoints.torch_tensor import LazyTensor
 from hear_models.checkpoints.windows import Window
 from hear_models.errors import CheckpointError
 
+WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put in front of every key
 STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params")
 MAX_DEPTH = 100  # of nested containers; a trainer's dictionary has about 6
 MAX_KEY_CHARACTERS = 1000
@@ -115,7 +116,7 @@ def find_state_dict(content: Any, key: str | None = None) -> dict[str, LazyTenso
 
     The rule, in this order: `key` if given; the content itself if its values are tensors; the one of its entries named
     in `STATE_KEYS` that holds tensors; the only other entry that does. Values that are no tensors (a step count, a
-    version) are left out. If all keys begin with "module." (DataParallel) that is taken away.
+    version) are left out. "module." (DataParallel) and "_orig_mod." (torch.compile) before all keys are taken away.
 
     Raises:
         CheckpointError: nothing or more than one thing fits, or an entry is an object that could not be read.
@@ -175,8 +176,8 @@ def _state_dict(value: Any, where: str) -> dict[str, LazyTensor]:
             f"{where}: its tensors would be more than {SHARING} times the {stored:,} bytes that are stored. "
             "Do not use it."
         )
-    if all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): part for key, part in state.items()}
+    while prefix := next((p for p in WRAPPERS if state and all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): part for key, part in state.items()}
     return state
 
 

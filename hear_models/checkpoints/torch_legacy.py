@@ -18,12 +18,17 @@ from hear_models.errors import CheckpointError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
+HEAD_BYTES = 64
 MAGIC_BYTES = MAGIC.to_bytes(10, "little")
 
 
 def is_legacy(window: Window) -> bool:
     """Whether it begins with the pickle of the magic number, of whatever protocol."""
-    head = window.read(0, min(64, window.length))
+    return is_legacy_head(window.read(0, min(HEAD_BYTES, window.length)))
+
+
+def is_legacy_head(head: bytes) -> bool:
+    """The same of a file's first `HEAD_BYTES` bytes."""
     return MAGIC_BYTES in head or str(MAGIC).encode() in head
 
 

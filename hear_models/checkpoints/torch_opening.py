@@ -40,15 +40,24 @@ def _find_file(path: Path) -> Path:
         if not path.is_file():
             raise CheckpointError("it is neither a file nor a folder. Copy it to a file first.")
         return path
-    found = sorted(
-        entry
-        for pattern in ("*", "*/*")
-        for entry in path.glob(pattern)
-        if _is_torch_name(entry.name) and entry.is_file()
-    )
+    found = _torch_files(path)
     if len(found) != 1:
         raise CheckpointError(_choose("the folder", [str(entry.relative_to(path)) for entry in found]))
     return found[0]
+
+
+def holds_torch_file(folder: Path) -> bool:
+    """Whether a folder, or a folder in it, holds a file that is named as torch's are."""
+    return bool(_torch_files(folder))
+
+
+def _torch_files(folder: Path) -> list[Path]:
+    return sorted(
+        entry
+        for pattern in ("*", "*/*")
+        for entry in folder.glob(pattern)
+        if _is_torch_name(entry.name) and entry.is_file()
+    )
 
 
 def _is_torch_name(name: str) -> bool:

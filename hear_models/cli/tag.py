@@ -66,7 +66,7 @@ def _run(
 ) -> list[str]:
     import warnings
 
-    from hear_models.corpus.tagging import check_tagger, find_recordings, origin, tag_file
+    from hear_models.corpus.tagging import find_recordings, origin, tag_file, tagger_of
     from hear_models.errors import AudioFileError
 
     paths, failed = find_recordings(audio)  # before the model is loaded
@@ -78,15 +78,15 @@ def _run(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of random weights: said below, in the words of this command
         network = load_model(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    check_tagger(network)
+    tagger = tagger_of(network)
     learned_from = origin(network)
     name = network.checkpoint.name if network.checkpoint else network.family
     if not as_json:
-        _wrapped(f"{name}: {len(network.config.classes)} classes. {NOTES[learned_from]}")
+        _wrapped(f"{name}: {len(tagger.classes)} classes. {NOTES[learned_from]}")
     entries: list[dict[str, Any]] = []
     for path in paths:
         try:
-            tags = tag_file(path, network, LINE_WIDTH)
+            tags = tag_file(path, tagger, LINE_WIDTH)
         except AudioFileError as error:
             failed.append(str(error))
             continue

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +14,11 @@ from hear_models.checkpoints.safetensors_file import read_header
 from hear_models.corpus.discover import find_sources
 from hear_models.corpus.settings import is_trained
 from hear_models.errors import UsageError
-from hear_models.gise51 import DATA_SETS, class_names
 from hear_models.pipeline.audio import read_audio
+from hear_models.pipeline.capabilities import Tagger, chances
 from hear_models.pipeline.model import HearModel
 
 LONGEST_HOP_S, SHORTEST_HOP_S = 0.5, 0.05  # windows are 1 s long: at half a second nothing falls between them
-EXCLUSIVE = (309, 50)  # VGGSound and ESC-50: one class a clip
 
 
 @dataclass(frozen=True)
@@ -52,16 +50,17 @@ class Tags:
         return cells[known[nearest]]
 
 
-def check_tagger(model: HearModel) -> None:
-    """Raise UsageError for a model that knows no classes."""
-    if not hasattr(model, "logits"):
+def tagger_of(model: HearModel) -> Tagger:
+    """The same model as a tagger; UsageError for one that knows no classes."""
+    if not isinstance(model, Tagger):
         raise UsageError(
             f"{model.checkpoint.name if model.checkpoint else model.family} gives embeddings and knows no classes. "
             "Use a model of gise51 (`hear-models list`)."
         )
+    return model
 
 
-def tag_file(path: str | os.PathLike[str], model: HearModel, parts: int) -> Tags:
+def tag_file(path: str | os.PathLike[str], model: Tagger, parts: int) -> Tags:
     """Tag one recording.
 
     Args:
@@ -72,31 +71,22 @@ def tag_file(path: str | os.PathLike[str], model: HearModel, parts: int) -> Tags
     Raises:
         AudioFileError: the file cannot be read.
     """
-    check_tagger(model)
-    tagger: Any = model
     samples = read_audio(path, model.sample_rate)
-    clip = torch.from_numpy(samples).to(tagger.head.weight.device)
+    weight = model.head.weight
+    clip = torch.from_numpy(samples).to(weight.device)
     duration_s = len(samples) / model.sample_rate
-    frame_s = tagger.frontend.hop_samples / model.sample_rate
     hop_s = min(LONGEST_HOP_S, max(SHORTEST_HOP_S, duration_s / parts))
     with torch.inference_mode():
-        logits, times_ms = tagger.logits(clip, max(1, int(hop_s / frame_s)))
-        whole = tagger.head(model.get_scene_embeddings(clip[None]).to(tagger.head.weight.dtype)).float()[0]
-    chances = (lambda x: torch.softmax(x, -1)) if is_exclusive(model) else torch.sigmoid
+        logits, times_ms = model.logits(clip, max(1, int(hop_s * 1000 / model.hop_ms)))
+        whole = model.head(model.get_scene_embeddings(clip[None]).to(weight.dtype)).float()[0]
     return Tags(
         str(path),
         duration_s,
-        tuple(model.config.classes),
-        chances(whole).cpu().numpy(),
-        chances(logits).cpu().numpy(),
+        model.classes,
+        chances(model, whole).cpu().numpy(),
+        chances(model, logits).cpu().numpy(),
         times_ms.cpu().numpy().astype(np.float64) / 1000,
     )
-
-
-def is_exclusive(model: HearModel) -> bool:
-    """Whether the classes exclude each other (softmax): those of VGGSound and ESC-50."""
-    classes = tuple(model.config.classes)
-    return len(classes) in EXCLUSIVE and classes == class_names(DATA_SETS[len(classes)])
 
 
 def origin(model: HearModel) -> str:

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +15,12 @@ import numpy as np
 from hear_models.checkpoints.licences import acceptance, licence_note, read_licence
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.checkpoints.mapping import Official, Row, Shapes, Source, SourceArray, apply_rules, check_shapes
-from hear_models.checkpoints.readers import READERS
+from hear_models.checkpoints.readers import READERS, format_of
 from hear_models.checkpoints.safetensors_file import part_of, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.fields import check_fields
 from hear_models.files import read_bytes
+from hear_models.zoo.families import FamilyModule, families, family_module, new_model, officials
 
 T = TypeVar("T")
 
@@ -73,8 +73,8 @@ def convert(
         UsageError: unknown family or field, `output` exists or has another ending, a licence that was not accepted.
         CheckpointError: anything wrong with the file or the configuration; nothing is written then.
     """
-    module = _family(family)
-    official: Official = module.OFFICIAL
+    official = _choose(family, source)
+    module = family_module(family)
     if official.licence is not None and not accept_licence and (lines := acceptance(official.licence)):
         raise UsageError(
             f"the weights of {family} are under the {official.licence}.\n"
@@ -90,7 +90,7 @@ def convert(
         raise UsageError(f"the folder {output.parent} does not exist. Make it first.")
     given = check_fields(module.Config, overrides or {})
 
-    read = READERS[official.format](source)
+    read = READERS[official.format](source, official)
     right = official.recognise(read.arrays)
     if right is not None and right != family:
         raise CheckpointError(
@@ -100,7 +100,7 @@ def convert(
     try:
         trainer = {**read.said, **({"names": read.names} if read.names else {})}
         if config_file is not None:
-            trainer |= _read_trainer_config(config_file, ("model",) if official.format == "flax" else ())
+            trainer |= _read_trainer_config(config_file, official.settings_keys)
         if official.observe is not None:
             trainer |= _asked(official.observe, read)
         tensors, rows = apply_rules(_prepared(official, read), official.rules)
@@ -138,22 +138,24 @@ def convert(
     )
 
 
-def families() -> list[str]:
+def convertible() -> list[str]:
     """The families whose official checkpoints a manifest describes, in the order of their names."""
     return sorted({manifest.family for manifest in read_manifests().values() if manifest.original is not None})
 
 
-def _family(name: str) -> Any:
-    """The family's module; UsageError if there is none, or none whose official checkpoints are known."""
-    try:
-        module = import_module(f"hear_models.{name}") if name.isidentifier() else None
-    except ModuleNotFoundError as error:
-        if error.name != f"hear_models.{name}":
-            raise
-        module = None
-    if not isinstance(getattr(module, "OFFICIAL", None), Official):
-        raise UsageError(f"there is no converter for the family {name!r}. Use one of {', '.join(families())}.")
-    return module
+def _choose(family: str, source: str | os.PathLike[str]) -> Official:
+    """How the family's checkpoints of the source's format are read; UsageError if none of the family's are known."""
+    known = officials(family) if family in families() else ()
+    if not known:
+        raise UsageError(f"there is no converter for the family {family!r}. Use one of {', '.join(convertible())}.")
+    if len(known) == 1:
+        return known[0]
+    found = format_of(source)
+    fitting = [official for official in known if official.format == found]
+    if not fitting:
+        formats = " and ".join(official.format for official in known)
+        raise CheckpointError(f"{source} is a file of {found}; official checkpoints of {family} are of {formats}.")
+    return fitting[0]
 
 
 def _licence_line(name: str) -> str:
@@ -188,11 +190,13 @@ def _infer(official: Official, shapes: Shapes, trainer: Mapping[str, Any], given
         ) from error
 
 
-def expected_shapes(module: Any, values: Mapping[str, Any], parts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+def expected_shapes(
+    module: FamilyModule, values: Mapping[str, Any], parts: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the network's tensors, from a network without memory (torch's meta device)."""
     try:
         config = module.Config(**values)
-        network = module.Model(config, seed=None, **({"decoder": True} if "decoder" in parts else {}))
+        network = new_model(module, config, seed=None, **({"decoder": True} if "decoder" in parts else {}))
     except (ValueError, RuntimeError, TypeError, AssertionError, ZeroDivisionError) as error:
         raise CheckpointError(
             f"the configuration {dict(values)} gives no network ({error}). Check --config and --set."

@@ -22,7 +22,11 @@ GROUND = frozenset({"errors", "fields", "files", "locks", "resources", "version"
 
 
 class FamilyModule(Protocol):
-    """What every family's module has; `OFFICIAL` too if official checkpoints of it can be converted."""
+    """What every family's module has; `OFFICIAL` too if official checkpoints of it can be converted.
+
+    `Model(config, *, seed, ...)` builds the network: with random weights drawn by `seed`, or, None, on the meta device;
+    its other keyword arguments are the options of `load_model`.
+    """
 
     __name__: str
     __doc__: str | None
@@ -42,6 +46,12 @@ def family_module(name: str) -> FamilyModule:
     if name not in families():
         raise UsageError(f"there is no family {name!r}. Use one of {', '.join(families())}.")
     return cast(FamilyModule, import_module(f"hear_models.{name}"))
+
+
+def new_model(module: FamilyModule, config: Any, *, seed: int | None, **options: Any) -> HearModel:
+    """The network of a configuration: random weights by `seed`; None: without memory, for a checkpoint to fill."""
+    build: Callable[..., HearModel] = module.Model
+    return build(config, seed=seed, **options)
 
 
 def officials(name: str) -> tuple[Official, ...]:

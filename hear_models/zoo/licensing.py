@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from hear_models.checkpoints.manifest import Manifest
 from hear_models.checkpoints.safetensors_file import Header
 from hear_models.errors import UsageError
 from hear_models.fields import check_fields
+from hear_models.zoo.families import family_module
 from hear_models.zoo.registry import list_models
 
 PUBLISHER = "the publisher"
@@ -118,5 +118,5 @@ def official_release(header: Header, manifests: list[Manifest]) -> Manifest | No
 
 
 def _config(family: str, values: Mapping[str, Any]) -> Any:
-    module = import_module(f"hear_models.{family}")
+    module = family_module(family)
     return module.Config(**check_fields(module.Config, values))

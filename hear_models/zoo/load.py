@@ -9,9 +9,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -21,10 +19,12 @@ from hear_models.checkpoints.safetensors_file import Checkpoint, read_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.fields import check_fields
 from hear_models.pipeline.model import CheckpointInfo, HearModel
+from hear_models.zoo.families import FamilyModule, family_module, new_model
 from hear_models.zoo.resolve import Resolved, resolve
 
 SEED_OF_UNTRAINED = 0
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+OPTIONS_OF_ALL = ("decoder", "dtype", "device", "compile")  # "decoder" asks for every trained tensor: some have no more
 NOT_OPTIONS = ("self", "config", "seed")  # parameters of a family's Model that are not the user's to set
 _warned: set[str] = set()
 
@@ -32,7 +32,7 @@ _warned: set[str] = set()
 def load(name_or_path: str | os.PathLike[str], family: str | None, options: Mapping[str, Any]) -> HearModel:
     """See `hear_models.zoo.load_model`."""
     resolved = resolve(name_or_path, family)
-    module = import_module(f"hear_models.{resolved.family}")
+    module = family_module(resolved.family)
     model_options, dtype, device = check_options(module, options)
     parts = ("encoder", "decoder") if model_options.get("decoder") else ("encoder",)
     checkpoint = read(resolved, parts)
@@ -77,10 +77,10 @@ def read(resolved: Resolved, parts: tuple[str, ...]) -> Checkpoint | None:
 
 
 # ------------------------------------------------------------------------------------------------------ 3. build
-def check_options(module: ModuleType, options: Mapping[str, Any]) -> tuple[dict[str, Any], torch.dtype, torch.device]:
+def check_options(module: FamilyModule, options: Mapping[str, Any]) -> tuple[dict[str, Any], torch.dtype, torch.device]:
     """(options of the family's Model, dtype, device); UsageError lists what is valid."""
     own = [name for name in inspect.signature(module.Model.__init__).parameters if name not in NOT_OPTIONS]
-    valid = [*own, "dtype", "device", "compile"]
+    valid = list(dict.fromkeys([*own, *OPTIONS_OF_ALL]))
     for name in options:
         if name not in valid:
             near = difflib.get_close_matches(name, valid, n=1)
@@ -103,15 +103,13 @@ def check_options(module: ModuleType, options: Mapping[str, Any]) -> tuple[dict[
 
 
 def build(
-    module: ModuleType, values: Mapping[str, Any], options: Mapping[str, Any], name: str, random: bool
+    module: FamilyModule, values: Mapping[str, Any], options: Mapping[str, Any], name: str, random: bool
 ) -> HearModel:
     """The network of a configuration: with seeded random weights, or (random=False) without memory, for `fill`."""
-    seeded = "seed" in inspect.signature(module.Model.__init__).parameters
-    seed = {"seed": SEED_OF_UNTRAINED if random else None} if seeded else {}
     try:
         config = module.Config(**check_fields(module.Config, values))
         with torch.random.fork_rng(devices=[]):  # a family may draw from the global generator; the caller's state stays
-            model: HearModel = module.Model(config, **seed, **options)
+            model = new_model(module, config, seed=SEED_OF_UNTRAINED if random else None, **options)
     except UsageError as error:
         if any(str(option) in str(error) for option in options):
             raise
@@ -141,6 +139,9 @@ def fill(model: HearModel, checkpoint: Checkpoint) -> None:
                 f"{checkpoint.path}: {name} is {list(found[name].shape)}, expected {list(shape)}. {advice}"
             )
     model.load_state_dict(dict(found), strict=True, assign=True)
+    for name, constant in model.named_buffers():
+        if constant.is_meta:
+            raise RuntimeError(f"the constant {name} of {model.family} was built on the meta device and has no values")
 
 
 def compare(model: HearModel, promised: Any, resolved: Resolved) -> None:
@@ -170,7 +171,7 @@ def compile_network(model: HearModel, device: torch.device) -> None:
 
 def warn_if_untrained(resolved: Resolved) -> None:
     """Once per name and process."""
-    if resolved.entry is not None and not resolved.entry.trained and resolved.name not in _warned:
+    if (resolved.entry is None or not resolved.entry.trained) and resolved.name not in _warned:
         _warned.add(resolved.name)
         warnings.warn(
             f"{resolved.name} has no trained weights: this is a random network (seed {SEED_OF_UNTRAINED}). "

@@ -6,7 +6,6 @@ import hashlib
 import os
 import tempfile
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from hear_models.checkpoints.upload import FILE, Upload, check_branch, check_rep
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.files import read_bytes
 from hear_models.pipeline.model import HearModel
+from hear_models.zoo.families import family_module
 from hear_models.zoo.licensing import inherited, official_release, rule
 from hear_models.zoo.load import load
 from hear_models.zoo.registry import list_models, near_names
@@ -211,7 +211,7 @@ def _facts(
     training: str | None,
 ) -> CardFacts:
     header, model, manifest = candidate.header, candidate.model, candidate.manifest
-    method = (import_module(f"hear_models.{header.family}").__doc__ or header.family).splitlines()[0].rstrip(".")
+    method = (family_module(header.family).__doc__ or header.family).splitlines()[0].rstrip(".")
     official = candidate.official if header.source else None
     about = candidate.path.with_suffix(".md")
     told = manifest.training if manifest else header.notes.get("training")

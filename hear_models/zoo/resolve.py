@@ -14,6 +14,7 @@ from pathlib import Path
 from hear_models.checkpoints.hub import SCHEME, Address, Fetched, fetch, parse_address, refusal
 from hear_models.checkpoints.safetensors_file import read_header
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.zoo.families import families
 from hear_models.zoo.registry import ModelEntry, default_entry, list_models, near_names
 
 ORGANISATION = "HEAR_MODELS_HUB_ORG"  # environment variable: whose copies of unpublished models are looked for
@@ -56,7 +57,7 @@ def resolve(name_or_path: str | os.PathLike[str], family: str | None, force: boo
     text = os.fspath(name_or_path)
     entries = {entry.name: entry for entry in list_models()}
     if text == "":
-        resolved = _resolve_entry(default_entry(family), family, force)
+        resolved = _resolve_default(family, force)
     elif text in entries:
         resolved = _resolve_entry(entries[text], family, force)
     elif text.startswith(SCHEME):
@@ -64,13 +65,20 @@ def resolve(name_or_path: str | os.PathLike[str], family: str | None, force: boo
     elif Path(text).exists():
         resolved = _resolve_path(Path(text))
     else:
-        known = f" There is the family {text!r}: `hear_models.{text}.load_model()`." if text in _families() else ""
+        known = f" There is the family {text!r}: `hear_models.{text}.load_model()`." if text in families() else ""
         raise UsageError(
             f"{text!r} is neither a model's name ({len(entries)} are known) nor a file that exists, "
             f"nor does it begin with {SCHEME}.{known} {near_names(text)}"
         )
     _check_family(text, resolved.family, family)
     return resolved
+
+
+def _resolve_default(family: str | None, force: bool) -> Resolved:
+    """The family's default model; of a family without any manifest a random network of its default Config."""
+    if family in families() and family not in {entry.family for entry in list_models()}:
+        return Resolved(family, family, None, None, None)
+    return _resolve_entry(default_entry(family), family, force)
 
 
 def _check_family(text: str, found: str, wanted: str | None) -> None:
@@ -81,15 +89,11 @@ def _check_family(text: str, found: str, wanted: str | None) -> None:
         )
 
 
-def _families() -> set[str]:
-    return {entry.family for entry in list_models()}
-
-
 def _known(family: str, where: str) -> str:
-    if family not in _families():
+    if family not in families():
         raise CheckpointError(
             f"{where} is of the family {family!r}, which this version of hear-models does not know. "
-            f"Known: {', '.join(sorted(_families()))}."
+            f"Known: {', '.join(families())}."
         )
     return family
 

@@ -21,7 +21,7 @@ from hear_models.checkpoints.licences import FORBIDDEN, TERMS, read_licence
 from hear_models.checkpoints.mapping import Official, Rule, Shapes, Source, SourceArray, apply_rules, official_key
 from hear_models.checkpoints.safetensors_file import read_checkpoint
 from hear_models.errors import CheckpointError, UsageError
-from hear_models.zoo.convert import as_plain_data, convert, families
+from hear_models.zoo.convert import as_plain_data, convert, convertible
 from hear_models.zoo.registry import list_models
 
 SMALL = mwmae.Config(encoder_width=24, encoder_depth=2, encoder_heads=3, decoder_width=16, decoder_depth=1)
@@ -185,7 +185,7 @@ def test_every_licence_to_accept_is_explained_in_lines_of_80_columns():
         assert max(map(len, licence.acceptance)) <= 80 and any("https://" in line for line in licence.acceptance)
 
 
-@pytest.mark.parametrize("family", families())
+@pytest.mark.parametrize("family", convertible())
 def test_a_family_and_its_manifests_name_the_same_licence(family):
     """Else `convert` would ask for one and `info` and `publish` would tell another."""
     official: Official = import_module(f"hear_models.{family}").OFFICIAL

@@ -16,7 +16,7 @@ import hear_models
 from hear_models import gise51
 from hear_models.checkpoints.safetensors_file import write_checkpoint
 from hear_models.cli import tag
-from hear_models.corpus.tagging import Tags, is_exclusive, tag_file
+from hear_models.corpus.tagging import Tags, tag_file
 from hear_models.zoo import load_model
 
 RECORDINGS = Path(hear_models.__file__).parent / "_demo"
@@ -154,8 +154,8 @@ def test_no_second_of_a_long_recording_is_passed_over(tagger, tmp_path):
 def test_classes_that_exclude_each_other_share_one_probability(tmp_path):
     names = gise51.class_names("esc50")
     model = load_model(write_tagger(tmp_path / "esc.safetensors", names))
-    assert is_exclusive(model)
+    assert model.exclusive
     tags = tag_file(RECORDINGS / "rain.flac", model, parts=4)
     assert tags.probability.sum() == pytest.approx(1, abs=1e-5)
     fifty = load_model(write_tagger(tmp_path / "other.safetensors", tuple(f"class {i}" for i in range(50))))
-    assert not is_exclusive(fifty)
+    assert not fifty.exclusive
