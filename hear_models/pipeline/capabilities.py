@@ -65,6 +65,7 @@ class Classifies(Protocol):
 class Tagger(Classifies, Protocol):
     """A model that knows classes, can be trained on labelled clips and says what is heard when."""
 
+    frontend: nn.Module
     head: nn.Linear
     sample_rate: int
 

@@ -6,26 +6,27 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from hear_models.checkpoints.safetensors_file import read_header, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.files import write_atomically
 from hear_models.pipeline.model import HearModel
-from hear_models.training.objectives import build, initial_weights, is_masked, is_tagger, objective_of, options_of
-from hear_models.training.recipe import Recipe
+from hear_models.training.objectives import Way, chosen_way, config_of, new_network, way_named
+from hear_models.training.recipe import Optimiser, Recipe
 from hear_models.training.run import Run
-from hear_models.zoo import list_models, load_model
+from hear_models.zoo import load_model
+from hear_models.zoo.families import family_module
 from hear_models.zoo.licensing import inherited
 
 STATE, MODEL, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
@@ -39,46 +40,30 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     `log.jsonl`. The same call again goes on from the last save and computes what an uninterrupted run would have.
 
     Raises:
-        UsageError: no data, or the output folder belongs to another recipe.
+        UsageError: a recipe that gives no network, no data, or the output folder belongs to another recipe.
         CheckpointError: the saved state is damaged.
     """
-    module = _family(recipe.family)
-    try:
-        config = module.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.model.items()})
-    except TypeError as error:
-        raise UsageError(
-            f"[model] of the recipe does not fit {recipe.family}: {error}. Use fields of its Config."
-        ) from None
-    model = build(module, config, recipe.seed)
-    lineage: dict[str, Any] = {}  # for the header: the weights that training began with, and the licence that binds
-    if run.init is not None:
-        base = load_model(run.init, family=recipe.family, **options_of(module))
-        model.load_state_dict(initial_weights(model, base, report))
-        sha256 = base.checkpoint.sha256 if base.checkpoint else None
-        lineage = inherited(read_header(run.init), run.init.name, sha256)
-    run.output.mkdir(parents=True, exist_ok=True)
-    for orphan in run.output.glob(".*.part"):  # of a run that was killed while it saved
-        orphan.unlink()
-    objective = objective_of(recipe, run, module, model, report)
+    way = way_named(chosen_way(recipe.family, recipe.objective))
+    model, lineage = _begin(recipe, run, way, report)
+    objective = way.build(recipe, run, model, report)
 
     o = recipe.optimiser
     model.to(run.device).train()
-    adam = torch.optim.AdamW(decay_groups(model, o.weight_decay), lr=0.0, betas=o.betas, eps=o.eps)
-    first, lineage = _resume(recipe, run, model, adam, lineage)
+    if objective.heads is not None:
+        objective.heads.to(run.device).train()
+    adam = torch.optim.AdamW(decay_groups(model, o.weight_decay, objective.heads), lr=0.0, betas=o.betas, eps=o.eps)
+    state = State(recipe, run, model, objective.heads, adam, lineage)
+    first = state.resume()
     last = min(o.steps, first + run.stop_after) if run.stop_after is not None else o.steps
     report(f"{recipe.family}: updates {first} to {last} of {o.steps}, {o.batch} crops each, on {run.device}")
 
-    began = saved = logged = time.monotonic()
-    waited, losses = 0.0, []
-    step = first
+    saved, step = time.monotonic(), first
     batches = objective.batches.stream(first, last, o.batch)
     repeated = objective.batches.batch(0, o.batch) if run.synthetic_batch else None
-    with _stop_signals() as stop, (run.output / LOG).open("a", encoding="utf-8") as log:
+    with _stop_signals() as stop, Log(run.output / LOG, o, last, report) as log:
         while step < last and not stop:
-            waiting_since = time.monotonic()
-            batch = repeated or next(batches)
-            waited += time.monotonic() - waiting_since
-
+            with log.waiting():
+                batch = repeated or next(batches)
             with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=o.precision == "bfloat16"):
                 loss = objective.loss(batch, step)
             adam.zero_grad(set_to_none=True)
@@ -86,37 +71,36 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
             for group in adam.param_groups:
                 group["lr"] = o.rate(step)
             adam.step()
-            losses.append(loss.detach())
+            log.losses.append(loss.detach())
             step += 1
 
-            now = time.monotonic()
             if step % run.log_every == 0 or step == last or stop:
-                mean_loss = float(torch.stack(losses).mean())
-                if not np.isfinite(mean_loss):
-                    raise UsageError(f"The loss is {mean_loss} at update {step}. Lower base_rate, or use float32.")
-                rate = len(losses) / (now - logged)
-                line = {
-                    "step": step,
-                    "loss": round(mean_loss, 5),
-                    "rate": o.rate(step - 1),
-                    "updates_per_s": round(rate, 3),
-                }
-                line |= {"crops_per_s": round(rate * o.batch, 1), "data_wait_share": round(waited / (now - logged), 4)}
-                log.write(json.dumps(line | {"seconds": round(now - began, 1)}) + "\n")
-                log.flush()
-                left = (last - step) / rate
-                report(f"update {step}/{last}  loss {mean_loss:.4f}  {rate * o.batch:.0f} crops/s  {left / 60:.0f} min")
-                logged, waited, losses = now, 0.0, []
-            if now - saved >= run.save_every_s or step == last or stop:
-                _save(recipe, run, model, adam, step, lineage)
-                saved = now
+                log.write(step, objective.validate())
+            if time.monotonic() - saved >= run.save_every_s or step == last or stop:
+                state.save(step)
+                saved = time.monotonic()
     if stop:
         report(f"stopped after update {step}; the same command goes on from there")
     return step
 
 
-def decay_groups(model: HearModel, weight_decay: float) -> list[dict[str, Any]]:
-    """The trained parameters for AdamW, those that the family's paper decays first."""
+def _begin(recipe: Recipe, run: Run, way: Way, report: Callable[[str], None]) -> tuple[HearModel, dict[str, Any]]:
+    """(the network with its first weights, what the header tells of the weights that training began with)."""
+    model = new_network(family_module(recipe.family), config_of(recipe), recipe.seed, way.options)
+    lineage: dict[str, Any] = {}
+    if run.init is not None:
+        base = load_model(run.init, family=recipe.family, **way.options)
+        model.load_state_dict(dict(way.initial_weights(model, base, report)))
+        sha256 = base.checkpoint.sha256 if base.checkpoint else None
+        lineage = inherited(read_header(run.init), run.init.name, sha256)
+    run.output.mkdir(parents=True, exist_ok=True)
+    for orphan in run.output.glob(".*.part"):  # of a run that was killed while it saved
+        orphan.unlink()
+    return model, lineage
+
+
+def decay_groups(model: HearModel, weight_decay: float, heads: nn.Module | None = None) -> list[dict[str, Any]]:
+    """The trained parameters for AdamW, those that the family's paper decays first; an objective's heads decay too."""
     groups: list[dict[str, Any]] = [
         {"params": [], "weight_decay": weight_decay},
         {"params": [], "weight_decay": 0.0},
@@ -124,73 +108,131 @@ def decay_groups(model: HearModel, weight_decay: float) -> list[dict[str, Any]]:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups[0 if model.decays(name, parameter) else 1]["params"].append(parameter)
+    if heads is not None:
+        groups[0]["params"] += [parameter for parameter in heads.parameters() if parameter.requires_grad]
     return [group for group in groups if group["params"]]
 
 
-def _family(name: str) -> Any:
-    """The module of a family that has a pretraining objective."""
-    modules = {family: import_module(f"hear_models.{family}") for family in {entry.family for entry in list_models()}}
-    able = sorted(family for family, module in modules.items() if is_masked(module) or is_tagger(module))
-    if name not in able:
-        raise UsageError(f"The family {name!r} cannot be pretrained. Use one of {', '.join(able)}.")
-    return modules[name]
+class Log:
+    """The lines of `log.jsonl`, and what is told while the run goes on."""
+
+    def __init__(self, path: Path, optimiser: Optimiser, last: int, report: Callable[[str], None]) -> None:
+        self.path, self.optimiser, self.last, self.report = path, optimiser, last, report
+        self.losses: list[Tensor] = []  # since the last line
+        self.waited_s = 0.0
+        self.began = self.written = time.monotonic()
+
+    def __enter__(self) -> Log:
+        self.file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.file.close()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what the loop waits for."""
+        since = time.monotonic()
+        yield
+        self.waited_s += time.monotonic() - since
+
+    def write(self, step: int, validated: Mapping[str, float]) -> None:
+        """A line on the updates since the last one. UsageError if their loss is not a number any more."""
+        now, o = time.monotonic(), self.optimiser
+        mean_loss = float(torch.stack(self.losses).mean())
+        if not np.isfinite(mean_loss):
+            raise UsageError(f"The loss is {mean_loss} at update {step}. Lower base_rate, or use float32.")
+        seconds = now - self.written
+        rate = len(self.losses) / seconds
+        line = {
+            "step": step,
+            "loss": round(mean_loss, 5),
+            "rate": o.rate(step - 1),
+            "updates_per_s": round(rate, 3),
+            "crops_per_s": round(rate * o.batch, 1),
+            "data_wait_share": round(self.waited_s / seconds, 4),
+            "seconds": round(now - self.began, 1),
+            **validated,
+        }
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        found = "".join(f"  {name} {value:.4f}" for name, value in validated.items())
+        minutes = (self.last - step) / rate / 60
+        self.report(
+            f"update {step}/{self.last}  loss {mean_loss:.4f}{found}  {rate * o.batch:.0f} crops/s  {minutes:.0f} min"
+        )
+        self.written, self.waited_s, self.losses = now, 0.0, []
 
 
-def _save(
-    recipe: Recipe, run: Run, model: HearModel, adam: torch.optim.AdamW, step: int, lineage: dict[str, Any]
-) -> None:
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        tensors[f"parameter/{name}"] = parameter.detach().cpu().contiguous()
-        if parameter.requires_grad:
-            for moment in MOMENTS:
-                tensors[f"{moment}/{name}"] = adam.state[parameter][moment].cpu().contiguous()
-    tensors |= {f"buffer/{name}": buffer.cpu() for name, buffer in _kept_buffers(model)}
-    about = {"step": str(step), "recipe": recipe.digest, "lineage": json.dumps(lineage)}
-    write_atomically(run.output / STATE, save(tensors, about))
-    config: dict[str, Any] = asdict(model.trained_config())
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    notes = {"recipe": asdict(recipe), "step": step, **lineage}
-    write_checkpoint(run.output / MODEL, family=recipe.family, config=config, tensors=weights, notes=notes)
+class State:
+    """What a run is resumed from: parameters, moments, statistics and the step, as `state.safetensors`."""
 
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Run,
+        model: HearModel,
+        heads: nn.Module | None,
+        adam: torch.optim.AdamW,
+        lineage: dict[str, Any],
+    ) -> None:
+        self.recipe, self.run, self.model, self.adam, self.lineage = recipe, run, model, adam, lineage
+        parts = [("", model), *([("heads.", heads)] if heads is not None else [])]
+        self.parameters = [(f"{at}{name}", p) for at, part in parts for name, p in part.named_parameters()]
+        kept = [(at, part, part.state_dict()) for at, part in parts]
+        self.buffers = [(f"{at}{n}", b) for at, part, state in kept for n, b in part.named_buffers() if n in state]
 
-def _kept_buffers(model: HearModel) -> list[tuple[str, Tensor]]:
-    """What training changes beside the parameters: running statistics."""
-    kept = model.state_dict()
-    return [(name, buffer) for name, buffer in model.named_buffers() if name in kept]
+    def save(self, step: int) -> None:
+        """Write state and model; each of the two files whole or not at all."""
+        tensors = {}
+        for name, parameter in self.parameters:
+            tensors[f"parameter/{name}"] = parameter.detach().cpu().contiguous()
+            if parameter.requires_grad:
+                for moment in MOMENTS:
+                    tensors[f"{moment}/{name}"] = self.adam.state[parameter][moment].cpu().contiguous()
+        tensors |= {f"buffer/{name}": buffer.cpu() for name, buffer in self.buffers}
+        about = {"step": str(step), "recipe": self.recipe.digest, "lineage": json.dumps(self.lineage)}
+        write_atomically(self.run.output / STATE, save(tensors, about))
+        config = asdict(self.model.trained_config())
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        notes = {"recipe": self.recipe.as_dict(), "step": step, **self.lineage}
+        write_checkpoint(
+            self.run.output / MODEL, family=self.recipe.family, config=config, tensors=weights, notes=notes
+        )
 
+    def resume(self) -> int:
+        """Fill model and optimiser from the last save, drop later log lines; returns the updates done."""
+        path, log = self.run.output / STATE, self.run.output / LOG
+        if not path.exists():
+            log.write_text("", encoding="utf-8")
+            return 0
+        try:
+            step = self._read(path)
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}). Delete it to begin again.") from None
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        write_atomically(log, "".join(line + "\n" for line in kept).encode())
+        return step
 
-def _resume(
-    recipe: Recipe, run: Run, model: HearModel, adam: torch.optim.AdamW, lineage: dict[str, Any]
-) -> tuple[int, dict[str, Any]]:
-    """Fill the model and the optimiser from the last save, drop later log lines; returns updates done and lineage."""
-    path = run.output / STATE
-    if not path.exists():
-        (run.output / LOG).write_text("", encoding="utf-8")
-        return 0, lineage
-    try:
-        with safe_open(str(path), framework="pt") as file:
+    def _read(self, path: Path) -> int:
+        with safe_open(str(path), framework="pt") as file, torch.no_grad():
             about = file.metadata() or {}
-            if about.get("recipe") != recipe.digest:
-                raise UsageError(f"{run.output} holds a run of another recipe. Give another --output, or that recipe.")
+            if about.get("recipe") != self.recipe.digest:
+                raise UsageError(
+                    f"{self.run.output} holds a run of another recipe. Give another --output, or that recipe."
+                )
             step = int(about["step"])
-            lineage = json.loads(about.get("lineage", "{}")) or lineage  # a run goes on with the weights it began with
-            with torch.no_grad():
-                for name, parameter in model.named_parameters():
-                    parameter.copy_(file.get_tensor(f"parameter/{name}"))
-                    if not parameter.requires_grad:
-                        continue
+            # a run goes on with the weights that it began with
+            self.lineage = json.loads(about.get("lineage", "{}")) or self.lineage
+            for name, parameter in self.parameters:
+                parameter.copy_(file.get_tensor(f"parameter/{name}"))
+                if parameter.requires_grad:
                     moments = {m: torch.empty_like(parameter).copy_(file.get_tensor(f"{m}/{name}")) for m in MOMENTS}
-                    adam.state[parameter] = {"step": torch.tensor(float(step)), **moments}
-                for name, buffer in _kept_buffers(model):
-                    buffer.copy_(file.get_tensor(f"buffer/{name}"))
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}). Delete it to begin again.") from None
-    log = run.output / LOG
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    write_atomically(log, "".join(line + "\n" for line in kept).encode())
-    return step, lineage
+                    self.adam.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+            for name, buffer in self.buffers:
+                buffer.copy_(file.get_tensor(f"buffer/{name}"))
+        return step
 
 
 @contextmanager

@@ -1,21 +1,34 @@
-"""What a run trains on and towards: batches, and the loss of one. The loop knows nothing else of an objective."""
+"""What a run trains on and towards: batches, and the loss of one. The loop knows nothing else of an objective.
+
+A new way of training is a module with a `WAY`, and a line of `MODULES`; its recipe may have tables of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hear_models.errors import UsageError
+from hear_models.fields import filled
 from hear_models.pipeline.model import HearModel
 from hear_models.training.batches import Batches
-from hear_models.training.crops import Batch, Crops
-from hear_models.training.features import folder_source, procedural_source
-from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
+from hear_models.zoo.families import FamilyModule, families, family_module, new_model
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from hear_models.training.recipe import Recipe
+
+MODULES = {
+    "masked": "hear_models.training.masked",
+    "tagging": "hear_models.training.tagging",
+}
 
 Report = Callable[[str], None]
 
@@ -27,84 +40,87 @@ class Objective(Protocol):
     def batches(self) -> Batches[Any]:
         """What the loop draws from."""
 
+    @property
+    def heads(self) -> nn.Module | None:
+        """Parameters that are trained with the model and do not belong to it; they lie in the run's state alone."""
+
     def loss(self, batch: Any, step: int) -> Tensor:
         """The loss of one batch; keeps gradients."""
 
-
-def build(module: Any, config: Any, seed: int) -> HearModel:
-    """The network of a recipe with everything that training needs: a decoder for masked families."""
-    model: HearModel = module.Model(config, seed=seed, **options_of(module))
-    return model
+    def validate(self) -> Mapping[str, float]:
+        """Figures on a validation set of its own, for the log; nothing if it has none."""
 
 
-def options_of(module: Any) -> dict[str, Any]:
-    """Options of a family's Model that training needs."""
-    return {"decoder": True} if is_masked(module) else {}
+class WithoutExtras:
+    """An objective without heads and without a validation set."""
+
+    heads: nn.Module | None = None
+
+    def validate(self) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
 
 
-def is_masked(module: Any) -> bool:
-    """Whether a family learns by predicting what was masked."""
-    return hasattr(module, "reconstruct")
+def all_weights(model: HearModel, base: HearModel, report: Report) -> Mapping[str, Tensor]:
+    """The weights of `base`, for `model` to begin with."""
+    return base.state_dict()
 
 
-def is_tagger(module: Any) -> bool:
-    """Whether a family learns classes."""
-    return hasattr(module.Model, "classify")
+@dataclass(frozen=True)
+class Way:
+    """A way of training.
+
+    Attributes:
+        needs: a protocol of `pipeline/capabilities.py` that a family's `Model` fulfils.
+        build: reads the data and gives the objective; it raises UsageError for data or settings that do not do.
+        tables: the tables of a recipe that are this way's own: name → dataclass with its settings.
+        options: of the family's `Model` that training needs.
+        initial_weights: which weights of another model of the family (`--init`) a run begins with.
+    """
+
+    needs: type
+    build: Callable[[Recipe, Run, HearModel, Report], Objective]
+    tables: Mapping[str, type[DataclassInstance]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    initial_weights: Callable[[HearModel, HearModel, Report], Mapping[str, Tensor]] = all_weights
 
 
-def objective_of(recipe: Recipe, run: Run, module: Any, model: HearModel, report: Report) -> Objective:
-    """The objective of the recipe's family, its data read and its features computed."""
-    if is_masked(module):
-        return Masked(recipe, run, module, model, report)
-    from hear_models.training.tagging import Tagging
-
-    return Tagging(recipe, run, model, report)
-
-
-def initial_weights(model: HearModel, base: HearModel, report: Report) -> Mapping[str, Tensor]:
-    """The weights of `base` for `model`; a classifier of other classes keeps its own head (the paper's transfer)."""
-    weights = dict(base.state_dict())
-    ours, theirs = getattr(model.config, "classes", None), getattr(base.config, "classes", None)
-    if ours != theirs:
-        report(f"begins with a new head: {len(ours or ())} classes instead of {len(theirs or ())}")
-        weights |= {name: tensor for name, tensor in model.state_dict().items() if name.startswith("head.")}
-    return weights
+@cache
+def way_named(name: str) -> Way:
+    """UsageError with all names if there is none of that name."""
+    if name not in MODULES:
+        raise UsageError(f"There is no objective {name!r}. Use one of {', '.join(MODULES)}.")
+    way: Way = vars(import_module(MODULES[name]))["WAY"]
+    return way
 
 
-class Masked:
-    """Predict the masked patches of a crop of unlabelled sound: the objective of the masked families."""
-
-    def __init__(self, recipe: Recipe, run: Run, module: Any, model: Any, report: Report) -> None:
-        self.recipe, self.run, self.module, self.model = recipe, run, module, model
-        self.batches: Batches[Batch] = Crops(
-            _sources(recipe, run, model, report),
-            recipe.data,
-            model.config.frames_per_unit,
-            model.training_view,
-            recipe.seed,
-            recipe.degrade,
-            model.frontend.band_hz.numpy(),
-        )
-
-    def loss(self, batch: Batch, step: int) -> Tensor:
-        """Mean squared error of the masked patches, by the family's `reconstruct`."""
-        device, config = self.run.device, self.model.config
-        units, target = (torch.from_numpy(array).to(device) for array in batch)
-        noise_rng = np.random.Generator(np.random.PCG64([self.recipe.seed, step, 1]))
-        noise = torch.from_numpy(noise_rng.random((len(units), config.tokens), dtype=np.float32))
-        loss: Tensor = self.module.reconstruct(self.model, units, noise.to(device), target).loss
-        return loss
+def ways_of(family: str) -> list[str]:
+    """The names of the ways in which a family can be trained, the usual one first."""
+    model = family_module(family).Model
+    return [name for name in MODULES if issubclass(model, way_named(name).needs)]
 
 
-def _sources(recipe: Recipe, run: Run, model: Any, report: Report) -> list:
-    data = recipe.data
-    folders = [folder_source(f, run.features, model.frontend, data.segment_s, run.workers, report) for f in run.folders]
-    frames = sum(int(source.frames.sum()) for source in folders)
-    share = data.procedural_share if folders else 1.0
-    sources = [(source, (1 - share) * source.frames.sum() / frames) for source in folders]
-    if data.procedural_hours > 0 and share > 0:
-        made = procedural_source(data.procedural_hours, recipe.seed, run.features, model.frontend, run.workers, report)
-        sources.append((made, share))
-    if not sources:
-        raise UsageError("There is nothing to train on. Give --data FOLDER, or procedural_hours in the recipe.")
-    return sources
+def chosen_way(family: str, objective: str = "") -> str:
+    """The name of the way that a recipe asks for, or the family's usual one. UsageError if the family cannot."""
+    able = ways_of(family) if family in families() else []
+    if not able:
+        trainable = [name for name in families() if ways_of(name)]
+        raise UsageError(f"The family {family!r} cannot be pretrained. Use one of {', '.join(trainable)}.")
+    if objective and objective not in able:
+        way_named(objective)  # raises for a name that is none
+        raise UsageError(f"{family} cannot be trained by the objective {objective!r}. Use {' or '.join(able)}.")
+    return objective or able[0]
+
+
+def new_network(module: FamilyModule, config: DataclassInstance, seed: int, options: Mapping[str, Any]) -> HearModel:
+    """The network of a recipe with everything that training needs. UsageError for sizes that give no network."""
+    try:
+        return new_model(module, config, seed=seed, **options)
+    except (RuntimeError, ValueError, TypeError, ZeroDivisionError, AssertionError, MemoryError) as error:
+        raise UsageError(f"[model] of the recipe gives no network: {error}. Change its sizes.") from error
+
+
+def config_of(recipe: Recipe) -> DataclassInstance:
+    """The Config that `[model]` of the recipe asks for. UsageError for an unknown field or a wrong value."""
+    config: type[DataclassInstance] = family_module(recipe.family).Config
+    return filled(config, recipe.model, "[model] of the recipe")

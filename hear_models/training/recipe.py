@@ -6,18 +6,24 @@ import hashlib
 import json
 import math
 import sys
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hear_models.errors import UsageError
+from hear_models.fields import filled
 from hear_models.training.degrade import Degrade
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Settings = TypeVar("Settings", bound=DataclassInstance)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """AdamW and the paper's schedule (specification section 7); the defaults are the paper's."""
+    """AdamW and the schedule of the MW-MAE paper; the defaults are the paper's."""
 
     steps: int = 198_400  # updates
     warmup_steps: int = 19_840  # updates with a rising rate
@@ -54,49 +60,76 @@ class Optimiser:
 
 
 @dataclass(frozen=True)
-class Tagging:
-    """How classes are learned; the defaults are those of the GISE-51 paper (specification section 7)."""
-
-    frames: int = 500  # length of a crop; shorter clips are padded
-    loss: str = "bce"  # "bce" or "focal"
-    mixup: bool = True  # every clip is mixed with another one
-    official_mixup: bool = False  # the same shares in every batch (quirk "mixup-shares")
-    masks: bool = True  # SpecAugment on half of the crops
-
-
-@dataclass(frozen=True)
 class Recipe:
-    """One pretraining run."""
+    """One training run.
+
+    Attributes:
+        family: the name of a family that can be trained.
+        objective: the way of training, a name of `objectives.MODULES`; "": the family's usual one.
+        seed: of the random weights and of everything that is drawn.
+        model: fields of the family's Config.
+        tables: the objective's own settings by the name of their table; one that is not there has its defaults.
+    """
 
     family: str
+    objective: str = ""
     seed: int = 0
-    model: dict[str, Any] = field(default_factory=dict)  # fields of the family's Config
+    model: dict[str, Any] = field(default_factory=dict)
     data: Data = field(default_factory=Data)
-    degrade: Degrade = field(default_factory=Degrade)
     optimiser: Optimiser = field(default_factory=Optimiser)
-    tagging: Tagging = field(default_factory=Tagging)
+    tables: dict[str, Any] = field(default_factory=dict)
+
+    def table(self, name: str, kind: type[Settings]) -> Settings:
+        """The settings of one of the objective's tables."""
+        found: Settings = self.tables.get(name, kind())
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the file has it."""
+        values = asdict(self)
+        return values | values.pop("tables")
 
     @property
     def digest(self) -> str:
-        """Names what the run computes; a run resumes only under the recipe that it began with."""
-        values = asdict(self)
-        if self.tagging == Tagging():
-            del values["tagging"]  # runs that were begun before taggers could be trained go on
+        """Names what the run computes; a run resumes only under the recipe that it began with.
+
+        What a recipe does not say does not count, so that new settings leave the digests of old runs alone; but
+        `[degrade]` always did.
+        """
+        values = {"degrade": asdict(Degrade()), **self.as_dict()}
+        if not self.objective:
+            del values["objective"]
+        for name, settings in self.tables.items():
+            if settings == type(settings)() and name != "degrade":
+                del values[name]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_recipe(name_or_path: str) -> Recipe:
-    """A recipe by the name of one that ships with the package, or from a TOML file.
+    """A recipe by the name of one that ships with the package, or from a TOML file; checked as a whole.
 
     Raises:
-        UsageError: no such recipe, not TOML, an unknown field or a value of the wrong kind; the message names it.
+        UsageError: no such recipe, not TOML, an unknown field or a value of the wrong kind or that gives no network, a
+            family that cannot be trained; the message names it.
     """
     text = _text(name_or_path)
     try:
-        table = tomllib.loads(text)
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{name_or_path} is not TOML: {error}. Correct that line.") from None
-    return _fill(Recipe, table, name_or_path)
+    if not isinstance(content.get("family"), str):
+        raise UsageError(f'{name_or_path}: no family. Add a line such as family = "mwmae".')
+
+    from hear_models.training.objectives import chosen_way, config_of, way_named
+
+    way = way_named(chosen_way(content["family"], str(content.get("objective", ""))))
+    own = {name: content.pop(name) for name in tuple(content) if name in way.tables}
+    tables = {name: filled(way.tables[name], value, f"{name_or_path} [{name}]") for name, value in own.items()}
+    if "tables" in content:
+        raise UsageError(f"{name_or_path} has no field 'tables'. The objective's tables: {', '.join(way.tables)}.")
+    recipe = replace(filled(Recipe, content, name_or_path), tables=tables)
+    config_of(recipe)
+    return recipe
 
 
 def recipe_names() -> list[str]:
@@ -114,29 +147,6 @@ def _text(name_or_path: str) -> str:
         raise UsageError(
             f"There is no recipe {name_or_path!r}. Give a TOML file or one of {', '.join(recipe_names()) or 'none'}."
         ) from None
-
-
-def _fill(cls: Any, table: dict[str, Any], where: str) -> Any:
-    """`cls(**table)` with nested dataclasses, lists as tuples, and errors that name the field."""
-    known = {f.name: f for f in fields(cls)}
-    values: dict[str, Any] = {}
-    for name, value in table.items():
-        if name not in known:
-            raise UsageError(f"{where}: unknown field {name!r}. Known: {', '.join(known)}.")
-        factory = known[name].default_factory
-        default = known[name].default if factory is MISSING else factory()
-        if is_dataclass(default):
-            value = _fill(type(default), value, f"{where} [{name}]")
-        elif isinstance(default, tuple):
-            value = tuple(value)
-        elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        elif isinstance(default, int | float | str) and type(value) is not type(default):
-            raise UsageError(f"{where}: {name} = {value!r} should be a {type(default).__name__}, like {default!r}.")
-        values[name] = value
-    if cls is Recipe and "family" not in values:
-        raise UsageError(f'{where}: no family. Add a line such as family = "mwmae".')
-    return cls(**values)
 
 
 def with_steps(recipe: Recipe, steps: int | None) -> Recipe:

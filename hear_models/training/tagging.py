@@ -1,10 +1,11 @@
-"""Learning to tag: crops of labelled clips, mixed, masked, and the loss of their classes (GISE-51, section 7)."""
+"""Learning to tag: crops of labelled clips, mixed, masked, and the loss of their classes, as GISE-51 trains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,16 +22,28 @@ from hear_models.datasets.gise51 import (
 )
 from hear_models.datasets.labelled_scenes import SCENE_S, labelled_scenes
 from hear_models.errors import AudioFileError, UsageError
+from hear_models.pipeline.capabilities import Classifies, Tagger
 from hear_models.pipeline.model import HearModel
 from hear_models.training.augment import centre_crop, pad_to, training_crop
 from hear_models.training.batches import Batches
 from hear_models.training.features import Source, cached_features, load_ahead
 from hear_models.training.losses import LOSSES, mix, mixup_shares, official_mixup_shares
+from hear_models.training.objectives import Report, Way, WithoutExtras
 from hear_models.training.recipe import Recipe
-from hear_models.training.recipe import Tagging as Settings
 from hear_models.training.run import Run
 
 Clips = Callable[[], Iterator[LabelledClip]]
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """How classes are learned; the defaults are those of the GISE-51 paper's code."""
+
+    frames: int = 500  # length of a crop; shorter clips are padded
+    loss: str = "bce"  # "bce" or "focal"
+    mixup: bool = True  # every clip is mixed with another one
+    official_mixup: bool = False  # the same shares in every batch (quirk "mixup-shares")
+    masks: bool = True  # SpecAugment on half of the crops
 
 
 class TaggingBatch(NamedTuple):
@@ -51,7 +64,7 @@ class LabelledCrops(Batches[TaggingBatch]):
         seed: of the run.
     """
 
-    def __init__(self, sources: list[tuple[Source, np.ndarray]], settings: Settings, seed: int) -> None:
+    def __init__(self, sources: list[tuple[Source, np.ndarray]], settings: Tagging, seed: int) -> None:
         self.sources, self.settings, self.seed = sources, settings, seed
         self.places = [
             (which, int(index))
@@ -82,12 +95,11 @@ class LabelledCrops(Batches[TaggingBatch]):
             yield int(order[1][draw % n])
 
 
-class Tagging:
-    """The classes heard in a clip: the objective of families with a `classify`."""
+class TaggingObjective(WithoutExtras):
+    """The classes heard in a clip."""
 
-    def __init__(self, recipe: Recipe, run: Run, model: Any, report: Callable[[str], None]) -> None:
-        self.settings, self.model = recipe.tagging, model
-        model.to(memory_format=torch.channels_last)  # on a CPU 1.3 to 2 times as many crops a second
+    def __init__(self, recipe: Recipe, run: Run, model: Tagger, report: Report) -> None:
+        self.settings, self.model = recipe.table("tagging", Tagging), model
         if self.settings.loss not in LOSSES:
             raise UsageError(f"[tagging] loss = {self.settings.loss!r} is unknown. Use one of {', '.join(LOSSES)}.")
         sources = [labelled_source(path, run, model, report) for path in run.folders]
@@ -102,7 +114,15 @@ class Tagging:
         return tagging_loss(self.model, batch, self.settings)
 
 
-def tagging_loss(model: Any, batch: TaggingBatch, settings: Settings) -> Tensor:
+def build(recipe: Recipe, run: Run, model: HearModel, report: Report) -> TaggingObjective:
+    """The objective for a model with classes."""
+    if not isinstance(model, Tagger):
+        raise UsageError(f"{model.family} has no head over classes. Use another objective.")
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # on a CPU 1.3 to 2 times as many crops
+    return TaggingObjective(recipe, run, model, report)
+
+
+def tagging_loss(model: Tagger, batch: TaggingBatch, settings: Tagging) -> Tensor:
     """The loss of a batch, on the device of the model; keeps gradients."""
     units, targets, shares, partners = (torch.from_numpy(array).to(model.head.weight.device) for array in batch)
     if settings.mixup:
@@ -126,55 +146,68 @@ def labelled_clips(path: Path, classes: Sequence[str]) -> tuple[Clips, list]:
     return lambda: read_lmdb(path, delimiter), state
 
 
-def labelled_source(path: Path, run: Run, model: Any, report: Callable[[str], None]) -> tuple[Source, np.ndarray]:
+def labelled_source(path: Path, run: Run, model: Tagger, report: Report) -> tuple[Source, np.ndarray]:
     """Features and targets of the labelled clips of a folder or file; features are computed at the first call.
 
     Raises:
         InputError: nothing labelled, or a label that is none of the model's classes.
     """
-    clips, state = labelled_clips(path, model.config.classes)
+    clips, state = labelled_clips(path, model.classes)
     return _source(path.stem, ["labelled", state], clips, run, model, report)
 
 
-def scene_source(
-    hours: float, seed: int, run: Run, model: Any, report: Callable[[str], None]
-) -> tuple[Source, np.ndarray]:
+def scene_source(hours: float, seed: int, run: Run, model: Tagger, report: Report) -> tuple[Source, np.ndarray]:
     """Features and targets of procedural scenes of 5 s."""
     clips = labelled_scenes(seed, max(1, round(hours * 3600 / SCENE_S)))
     return _source("scenes", ["scenes", hours, seed], lambda: iter(clips), run, model, report)
 
 
-def _source(
-    name: str, key: list, clips: Clips, run: Run, model: Any, report: Callable[[str], None]
-) -> tuple[Source, np.ndarray]:
+def _source(name: str, key: list, clips: Clips, run: Run, model: Tagger, report: Report) -> tuple[Source, np.ndarray]:
     # labels first: a wrong one is told before hours of features are computed
-    targets = np.stack([multi_hot(clip.labels, model.config.classes) for clip in clips()])
+    targets = np.stack([multi_hot(clip.labels, model.classes) for clip in clips()])
 
     def load(clip: LabelledClip) -> list[np.ndarray]:
         try:
             return [_features(model, clip)]
         except AudioFileError as error:
             report(f"left out: {error}")
-            return [np.zeros((0, model.frontend.n_bins), np.float32)]  # keeps the numbers of the others
+            return [np.zeros((0, model.n_bands), np.float32)]  # keeps the numbers of the others
 
     settings = [key, type(model.frontend).__name__, model.sample_rate]
     features = load_ahead(load, clips(), run.workers)
-    return cached_features(name, settings, run.features, model.frontend.n_bins, features, report), targets
+    return cached_features(name, settings, run.features, model.n_bands, features, report), targets
 
 
-def _features(model: Any, clip: LabelledClip) -> np.ndarray:
+def _features(model: Tagger, clip: LabelledClip) -> np.ndarray:
     with torch.inference_mode():
         features: np.ndarray = model.spectrogram(torch.from_numpy(clip.read(model.sample_rate))).numpy()
     return features
 
 
-def predict(model: HearModel, clips: Iterator[LabelledClip] | list[LabelledClip], frames: int = 501) -> np.ndarray:
+def predict(model: HearModel, clips: Iterable[LabelledClip], frames: int = 501) -> np.ndarray:
     """Logits [clips, classes] as the authors evaluate: each clip repeated or cut to `frames` around its middle."""
-    tagger: Any = model.eval()
+    if not isinstance(model, Tagger):
+        raise UsageError(f"{model.family} has no head over classes. Use a model of gise51.")
+    model.eval()
     logits = []
     with torch.inference_mode():
         for clip in clips:
-            features = tagger.normalise(torch.from_numpy(_features(tagger, clip))).numpy()
-            unit = centre_crop(pad_to(features, frames), frames)
-            logits.append(tagger.classify(torch.from_numpy(np.ascontiguousarray(unit))[None])[0].numpy())
+            features = torch.from_numpy(_features(model, clip))
+            if model.normalise is not None:
+                features = model.normalise(features)
+            unit = centre_crop(pad_to(features.numpy(), frames), frames)
+            logits.append(model.classify(torch.from_numpy(np.ascontiguousarray(unit))[None])[0].numpy())
     return np.stack(logits)
+
+
+def initial_weights(model: HearModel, base: HearModel, report: Report) -> dict[str, Tensor]:
+    """The weights of `base` for `model`; a classifier of other classes keeps its own head (the paper's transfer)."""
+    weights: dict[str, Tensor] = dict(base.state_dict())
+    assert isinstance(model, Tagger) and isinstance(base, Tagger)
+    if model.classes != base.classes:
+        report(f"begins with a new head: {len(model.classes)} classes instead of {len(base.classes)}")
+        weights |= {name: tensor for name, tensor in model.state_dict().items() if name.startswith("head.")}
+    return weights
+
+
+WAY = Way(Classifies, build, {"tagging": Tagging}, initial_weights=initial_weights)

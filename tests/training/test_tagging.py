@@ -19,9 +19,9 @@ from hear_models.errors import InputError, UsageError
 from hear_models.metrics.tagging import tagging_scores
 from hear_models.training.loop import pretrain
 from hear_models.training.losses import official_mixup_shares
-from hear_models.training.recipe import Data, Optimiser, Recipe, Tagging
+from hear_models.training.recipe import Data, Optimiser, Recipe
 from hear_models.training.run import Run
-from hear_models.training.tagging import LabelledCrops, TaggingBatch, predict, tagging_loss
+from hear_models.training.tagging import LabelledCrops, Tagging, TaggingBatch, predict, tagging_loss
 from hear_models.zoo import load_model
 from hear_models.zoo.convert import convert
 
@@ -93,7 +93,7 @@ def small(**changes) -> Recipe:
         "gise51",
         seed=1,
         model={"architecture": "nano", "classes": CLASSES},
-        tagging=Tagging(frames=200, mixup=False, masks=False),
+        tables={"tagging": Tagging(frames=200, mixup=False, masks=False)},
         optimiser=Optimiser(steps=90, warmup_steps=5, batch=4, base_rate=0.32, weight_decay=0.0, precision="float32"),
     )
     return replace(recipe, **changes)
@@ -117,7 +117,9 @@ def test_four_soundscapes_are_learned_by_heart(tmp_path):
 def test_interrupted_run_ends_with_the_same_bits(tmp_path):
     """The running statistics of the normalisation belong to what is saved."""
     recipe = small(
-        tagging=Tagging(frames=60), optimiser=replace(small().optimiser, steps=6), data=Data(procedural_hours=0.01)
+        tables={"tagging": Tagging(frames=60)},
+        optimiser=replace(small().optimiser, steps=6),
+        data=Data(procedural_hours=0.01),
     )
     recipe = replace(recipe, model={"architecture": "nano", "classes": list(KINDS)})
     pretrain(recipe, Run(tmp_path / "whole"), lambda line: None)
@@ -159,7 +161,7 @@ def test_labels_that_the_network_does_not_know_are_told_before_anything_is_compu
         pretrain(wrong, Run(tmp_path, (CORPUS / "mix",)), lambda line: None)
     assert not list(tmp_path.rglob("*.f16"))
     with pytest.raises(UsageError, match="bce, focal"):
-        pretrain(small(tagging=Tagging(loss="mse")), Run(tmp_path, (CORPUS / "mix",)), lambda line: None)
+        pretrain(small(tables={"tagging": Tagging(loss="mse")}), Run(tmp_path, (CORPUS / "mix",)), lambda line: None)
     with pytest.raises(UsageError, match="nothing to train on"):
         pretrain(small(), Run(tmp_path), lambda line: None)
 
