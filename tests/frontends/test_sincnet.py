@@ -108,6 +108,12 @@ def test_pooled_grows_with_the_audio_and_compress_does_the_rest():
     assert torch.equal(sincnet.compress(sincnet.pooled(audio)), sincnet(audio))
 
 
+def test_nothing_around_the_clip_takes_part_in_the_maximum():
+    """One negative sample: every response is below zero, and zeros around the clip would be larger."""
+    found = SincNet(4).pooled(torch.tensor([[-1.0]]))
+    torch.testing.assert_close(found, torch.full((1, 1, 4), -0.2))
+
+
 def test_it_computes_in_float32_within_autocast():
     sincnet, audio = SincNet(16), stack(signal(1, 3200))
     expected = sincnet(audio)
