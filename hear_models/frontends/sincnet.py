@@ -32,7 +32,7 @@ class SincNet(nn.Module):
 
     The waveform is used as given; up to the floor of 1e-5 its level does not matter. Frames lie as in `Leaf` with the
     flavour "audax" (quirk `pooling-phase`). The original divides by zero when a lower edge reaches half the sample
-    rate, and one such filter makes every channel NaN; here it is held 1 Hz below (quirk `sinc-nyquist`). Parameters:
+    rate, and one such filter makes every channel NaN; here edges stay 1 Hz below (quirk `sinc-nyquist`). Parameters:
     `filters` [n_filters, 2], lower edge and bandwidth in Hz, less 50 Hz each; `norm.weight`, `norm.bias` [n_filters].
 
     Args:

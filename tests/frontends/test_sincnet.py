@@ -74,11 +74,14 @@ def test_every_stage_matches():
 # ------------------------------------------------------------------ what a user relies on
 
 
-def test_a_lower_edge_beyond_half_the_sample_rate_stays_finite():
+def test_a_lower_edge_at_or_beyond_half_the_sample_rate_stays_finite():
+    """Exactly there, 50 Hz added, the original divides 0 by 0; beyond, its band is negative."""
     sincnet, audio = SincNet(16), stack(signal(1, 3200))
     with torch.no_grad():
         sincnet.filters[3] = torch.tensor([9000.0, 10.0])
         sincnet.filters[4] = torch.tensor([-8000.0, -10.0])
+        sincnet.filters[5] = torch.tensor([7950.0, 10.0])
+    assert bool((sincnet.bandwidth_hz > 0).all())
     found = sincnet(audio)
     assert torch.isfinite(found).all()
     found.sum().backward()
