@@ -18,15 +18,17 @@ class BatchNorm(nn.Module):
         width: channels.
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics.
+        biased: running variances are divided by n too, as Flax keeps them (quirk `biased-variance`).
     """
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, width: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, width: int, eps: float = 1e-5, momentum: float = 0.1, biased: bool = False) -> None:
         super().__init__()
         self.eps = eps
         self.momentum = momentum
+        self.biased = biased
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
         self.register_buffer("running_mean", torch.zeros(width))
@@ -34,6 +36,8 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[units, width, ...] → the same."""
+        if self.training and self.biased:
+            return self._train_biased(x)
         return batch_norm(
             x,
             self.running_mean,
@@ -44,6 +48,15 @@ class BatchNorm(nn.Module):
             self.momentum,
             self.eps,
         )
+
+    def _train_biased(self, x: Tensor) -> Tensor:
+        """torch updates by the variance over n - 1: with momentum 1 it gives that variance, which is then scaled."""
+        mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        y = batch_norm(x, mean, var, self.weight.float(), self.bias.float(), True, 1.0, self.eps)
+        n = x.numel() // x.shape[1]
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var * ((n - 1) / n), self.momentum)
+        return y
 
 
 def reset_norm(norm: BatchNorm) -> None:
