@@ -30,8 +30,8 @@ from hear_models.errors import UsageError
 Mode = Literal["auto", "parallel", "chunkwise", "sequential"]
 
 EPS = 1e-6
-# exp(-m) becomes infinite (float32: below m = -88.7, float64: -709). h would still be right (0), but its gradient could be
-# 0 * inf. Below these m the memory weighs less than e-80 of what it holds, so that the clamp is not to be seen.
+# exp(-m) becomes infinite (float32: below m = -88.7, float64: -709). h would still be right (0), its gradient could be
+# 0 * inf. Below these m the memory weighs less than e-80 of what it holds, so that the clamp is not seen.
 LOWEST_M = {torch.float32: -80.0, torch.float64: -700.0}
 # A table of weights is taken apart into exp(a_j - origin) * exp(origin - M_i) while M rises by no more than this in it.
 # Both factors then stay far inside float32 (e88); what rounds to zero in the first weighs less than e-87 in the whole.
