@@ -55,7 +55,8 @@ def command(
 
     import torch
 
-    from hear_models.training.loop import Run, pretrain
+    from hear_models.training.loop import pretrain
+    from hear_models.training.run import Run
 
     run = Run(
         output=output or Path("runs") / Path(recipe).stem,

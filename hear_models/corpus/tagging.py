@@ -47,7 +47,8 @@ class Tags:
         nearest = np.abs(np.arange(number)[:, None] - known).argmin(
             axis=1
         )  # a part without a window has its neighbour's
-        return cells[known[nearest]]
+        filled: np.ndarray = cells[known[nearest]]
+        return filled
 
 
 def tagger_of(model: HearModel) -> Tagger:

@@ -65,8 +65,10 @@ class Grid:
     def rows_of(self, tokens: Tensor) -> Tensor:
         """[units, tokens, width] → [units, columns, rows, width]; fewer columns than a unit's are fine."""
         if self.by_band:
-            return tokens.unflatten(1, (self.rows, -1)).transpose(1, 2)
-        return tokens.unflatten(1, (-1, self.rows))
+            by_row: Tensor = tokens.unflatten(1, (self.rows, -1))
+            return by_row.transpose(1, 2)
+        by_column: Tensor = tokens.unflatten(1, (-1, self.rows))
+        return by_column
 
 
 class PatchModel(HearModel):
@@ -158,7 +160,8 @@ class PatchModel(HearModel):
 
     def spectrogram(self, clip: Tensor) -> Tensor:
         """[samples] → log-mel [frames, n_mels]."""
-        return self.frontend(clip[None])[0]
+        log_mel: Tensor = self.frontend(clip[None])[0]
+        return log_mel
 
     # ------------------------------------------------------------------ the network
 
@@ -189,7 +192,8 @@ class PatchModel(HearModel):
             return table
         if not self.grid.by_band:
             return table[: columns * self.grid.rows]
-        return table.unflatten(0, (self.grid.rows, -1))[:, :columns].flatten(0, 1)
+        by_row: Tensor = table.unflatten(0, (self.grid.rows, -1))
+        return by_row[:, :columns].flatten(0, 1)
 
     def with_class_token(self, tokens: Tensor) -> Tensor:
         """The class token, if there is one, with its position in front of `tokens` [units, tokens, width]."""

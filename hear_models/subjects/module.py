@@ -132,7 +132,7 @@ def load_module(name: str, *, model_path: str = "", device: str = "cpu") -> Hear
                 f"To check a file, use the module: hear-models validate hear_models.{entry.family} --model {model_path}"
             )
         if entry.status == "unpublished":
-            from hear_models.zoo.load import resolve
+            from hear_models.zoo.resolve import resolve
 
             resolve(name, entry.family)  # raises, and says how to get the weights
         module = _import(f"hear_models.{entry.family}")

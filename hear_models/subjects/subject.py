@@ -134,7 +134,7 @@ def _digest_of(value: Any) -> str:
 def _resolve_ours(name: str, options: dict[str, Any]) -> Subject | None:
     """A subject of this package; None if the name cannot be one."""
     from hear_models.zoo.load import check_options
-    from hear_models.zoo.load import resolve as resolve_checkpoint
+    from hear_models.zoo.resolve import resolve as resolve_checkpoint
 
     entries = list_models()
     families = {entry.family for entry in entries}

@@ -71,7 +71,8 @@ def draw_masks(frames: int, bands: int, sizes: random.Random, places: Uniform) -
 
 def hide(spectrogram: np.ndarray, masks: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
     """A copy of [frames, bands] whose masked bands and frames hold its smallest value."""
-    hidden, value = spectrogram.copy(), spectrogram.min()
+    hidden: np.ndarray = spectrogram.copy()
+    value = spectrogram.min()
     for first_band, n_bands, first_frame, n_frames in masks:
         hidden[:, first_band : first_band + n_bands] = value
         hidden[first_frame : first_frame + n_frames] = value

@@ -80,7 +80,9 @@ class Crops(Batches[Batch]):
         quiet = np.quantile(neighbour, 0.05, axis=0)
         level = GAP_FLOOR + rng.random() * (quiet - GAP_FLOOR)
         # a band of noise smoothed by its mel filter scatters by about 0.5 in the logarithm
-        return np.maximum(level + 0.5 * rng.standard_normal((frames, len(level))), GAP_FLOOR).astype(np.float32)
+        noise = 0.5 * rng.standard_normal((frames, len(level)))
+        gap: np.ndarray = np.maximum(level + noise, GAP_FLOOR).astype(np.float32)
+        return gap
 
     def batch(self, step: int, size: int) -> Batch:
         """The crops of one step: what the network sees and what it predicts, each float32 [size, frames, bands]."""

@@ -51,4 +51,5 @@ def degrade(clip: np.ndarray, how: Degrade, band_hz: np.ndarray, rng: np.random.
         level = loud - rng.uniform(5, 40) * DB + np.interp(np.arange(bands), np.linspace(0, bands - 1, 5), knots)
         noise = level.astype(np.float32) + 0.5 * rng.standard_normal(x.shape, dtype=np.float32)
         x = np.log(np.exp(x) + np.exp(noise))  # far from the limits of float32, and faster than logaddexp
-    return np.maximum(x, FLOOR).astype(np.float32)
+    degraded: np.ndarray = np.maximum(x, FLOOR).astype(np.float32)
+    return degraded

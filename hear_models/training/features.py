@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from hear_models.errors import AudioFileError, UsageError
 from hear_models.frontends.logmel import LogMel
 from hear_models.pipeline.audio import read_audio
 
+Item = TypeVar("Item")
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"}
 PROCEDURAL_S = 10.0
 
@@ -89,7 +91,7 @@ def procedural_source(
     return _cached("procedural", key, cache, frontend, load_ahead(load, range(count), workers), report)
 
 
-def load_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[np.ndarray]:
+def load_ahead(load: Callable[[Item], list[np.ndarray]], items: Iterable[Item], workers: int) -> Iterator[np.ndarray]:
     """Segments in the order of the items, loaded by threads a little ahead; `load` gives a list for each item."""
     with ThreadPoolExecutor(workers) as pool:
         source = iter(items)
@@ -115,7 +117,8 @@ def _cached(
     def log_mel(samples: np.ndarray) -> np.ndarray | None:
         if len(samples) < frontend.min_samples:
             return None
-        return frontend(torch.from_numpy(samples)[None])[0].numpy()
+        features: np.ndarray = frontend(torch.from_numpy(samples)[None])[0].numpy()
+        return features
 
     return cached_features(name, settings, cache, frontend.n_mels, map(log_mel, segments), report)
 

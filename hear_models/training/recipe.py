@@ -87,7 +87,8 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """As the file has it."""
         values = asdict(self)
-        return values | values.pop("tables")
+        tables: dict[str, Any] = values.pop("tables")
+        return values | tables
 
     @property
     def digest(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -130,7 +130,7 @@ def tagging_loss(model: Tagger, batch: TaggingBatch, settings: Tagging) -> Tenso
     return LOSSES[settings.loss](model.classify(units), targets)
 
 
-def labelled_clips(path: Path, classes: Sequence[str]) -> tuple[Clips, list]:
+def labelled_clips(path: Path, classes: Sequence[str]) -> tuple[Clips, list[Any]]:
     """What reads the clips of a folder of mixtures, a .csv or an LMDB file, and what tells its state from another.
 
     Several labels of one clip are joined by commas, or by semicolons where names of classes have commas (AudioSet).
@@ -162,7 +162,9 @@ def scene_source(hours: float, seed: int, run: Run, model: Tagger, report: Repor
     return _source("scenes", ["scenes", hours, seed], lambda: iter(clips), run, model, report)
 
 
-def _source(name: str, key: list, clips: Clips, run: Run, model: Tagger, report: Report) -> tuple[Source, np.ndarray]:
+def _source(
+    name: str, key: list[Any], clips: Clips, run: Run, model: Tagger, report: Report
+) -> tuple[Source, np.ndarray]:
     # labels first: a wrong one is told before hours of features are computed
     targets = np.stack([multi_hot(clip.labels, model.classes) for clip in clips()])
 

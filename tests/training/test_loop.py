@@ -21,8 +21,9 @@ from hear_models.checkpoints.safetensors_file import read_checkpoint, read_heade
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.training.crops import Crops
 from hear_models.training.features import Source
-from hear_models.training.loop import Run, pretrain
+from hear_models.training.loop import pretrain
 from hear_models.training.recipe import Data, Optimiser, Recipe, read_recipe, recipe_names
+from hear_models.training.run import Run
 from hear_models.zoo import load_model
 
 TINY = """
