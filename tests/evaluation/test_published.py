@@ -88,7 +88,7 @@ def test_tables_that_could_not_be_read_are_named():
 
 
 def test_the_papers_aggregate_is_an_affine_function_of_the_task_means():
-    """Specification 6.4: max residual 0.043 over the ablation tables. A figure mistyped by a point would stand out."""
+    """Max residual 0.043 over the ablation tables. A figure mistyped by a point would stand out."""
     import numpy as np
 
     rows, s = {}, {}

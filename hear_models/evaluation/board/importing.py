@@ -1,7 +1,7 @@
 """Result folders that hear-eval-kit wrote elsewhere, as records: what the kit does not say is null, never guessed.
 
 Read: EMBEDDINGS/MODULE/TASK/test.predicted-scores.json, the kit's own layout, and the papers' folders
-hear_configs.MODEL_rRUN_SEED/TASK/... (specification 4.6, 6.2). The kit writes the bare words Infinity and NaN; they
+hear_configs.MODEL_rRUN_SEED/TASK/.... The kit writes the bare words Infinity and NaN; they
 become null. Its pickles are never opened, so imported records have no predictions.
 """
 

@@ -185,7 +185,7 @@ def verdict(ours: Interval, protocol: str, published: Published) -> Verdict:
 
     Reproduced: both rounded to the published decimals differ by at most 0.4 points, or by at most the sum of both 95 %
     half widths, whichever is more. 0.4 points is how far the authors' second evaluation of the published MW-MAE weights
-    lay from the paper (specification 6.5). Not comparable: another protocol, or fewer seeds than the published figure
+    lay from the paper. Not comparable: another protocol, or fewer seeds than the published figure
     has, because the interval of few seeds is so wide that everything lies within it.
     """
     table = published.table

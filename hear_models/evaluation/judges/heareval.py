@@ -3,7 +3,7 @@
 `judge` hands it a farm of links to an embedding folder, reads what it wrote there, and leaves the folder itself as it
 was. The kit unpickles the labels of its embedding folders; it gets labels that were rebuilt from JSON instead, so that
 a folder from somebody else runs nothing. What the kit pickles is turned into arrays by the process that wrote it.
-Specification, sections 4 and 5; the shims are in heareval_launcher.py.
+The shims, each with its reason, are in heareval_launcher.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One training of the probe: epochs in fixed order, validation by the primary metric alone, the earliest best kept.
 
-Specification 4.3 and 4.4. Random numbers are drawn where the kit draws them, so a search can be repeated bit for bit.
+Random numbers are drawn where hear-eval-kit draws them, so a search of its can be repeated bit for bit.
 """
 
 from __future__ import annotations
