@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hear_models.cli.terminal import stopping_with
+
 if TYPE_CHECKING:
     from hear_models.evaluation.runs.run import Summary
 
@@ -131,12 +133,8 @@ def command(
     from hear_models.evaluation.runs.run import evaluate
     from hear_models.evaluation.runs.summary import plan_text, table
 
-    try:
-        with Reporter() as reporter:
-            summary = evaluate(request, reporter, dry_run=dry_run)
-    except KeyboardInterrupt:
-        click.echo("stopped: finished jobs are kept, the same command goes on from here", err=True)
-        sys.exit(130)
+    with stopping_with("stopped: finished jobs are kept, the same command goes on from here"), Reporter() as reporter:
+        summary = evaluate(request, reporter, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps(summary.as_dict(), allow_nan=False))
     elif dry_run:
