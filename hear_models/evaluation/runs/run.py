@@ -25,7 +25,8 @@ from hear_models.evaluation.runs.progress import Reporter
 from hear_models.evaluation.runs.record import EmbeddingFacts
 from hear_models.evaluation.runs.settings import Request
 from hear_models.evaluation.runs.summary import Failure, Summary
-from hear_models.execution.local import Done, Workers
+from hear_models.execution.local import Workers
+from hear_models.execution.pool import Done, Pool
 
 POLL_S = 0.5
 
@@ -114,7 +115,7 @@ class _Run:
                 self._poll(workers, POLL_S)
 
     # ------------------------------------------------------------------------------------------------- embeddings
-    def _embed_model(self, pairs: list[Pair], workers: Workers[Job]) -> None:
+    def _embed_model(self, pairs: list[Pair], workers: Pool[Job]) -> None:
         loaded = pairs[0].loaded
         for pair in pairs:
             self.reporter.state.embedding, self.reporter.state.clips = pair.name, None
@@ -137,7 +138,7 @@ class _Run:
             self._add_jobs(pair, extraction, workers)
         self.reporter.state.embedding = self.reporter.state.clips = None
 
-    def _progress(self, pair: Pair, workers: Workers[Job], began: float) -> Callable[[int, int], None]:
+    def _progress(self, pair: Pair, workers: Pool[Job], began: float) -> Callable[[int, int], None]:
         def report(done: int, of: int) -> None:
             self.reporter.state.clips = (done, of)
             if self.meanwhile:
@@ -155,7 +156,7 @@ class _Run:
         state.embeddings_done, state.jobs = state.embeddings_done + 1, state.jobs - len(pair.todo)
         self.reporter.failed(pair.name, error)
 
-    def _add_jobs(self, pair: Pair, extraction: Extraction, workers: Workers[Job]) -> None:
+    def _add_jobs(self, pair: Pair, extraction: Extraction, workers: Pool[Job]) -> None:
         assert pair.inputs is not None
         if extraction.sha256 != pair.inputs.embeddings:  # the task's files changed between the plan and now
             self._lost(pair, "the model or the task's files changed while this run was going on. Start it again.")
@@ -191,12 +192,12 @@ class _Run:
                 self.ready.append(job)
 
     # ---------------------------------------------------------------------------------------------------- judging
-    def _poll(self, workers: Workers[Job], timeout_s: float) -> None:
+    def _poll(self, workers: Pool[Job], timeout_s: float) -> None:
         for done in workers.poll(timeout_s):
             self._note(done, workers)
         self._draw(workers)
 
-    def _note(self, done: Done[Job], workers: Workers[Job]) -> None:
+    def _note(self, done: Done[Job], workers: Pool[Job]) -> None:
         job = done.job
         row = self.rows[job.model.slug, job.task.name]
         if done.error is not None:
@@ -215,7 +216,7 @@ class _Run:
         if not row.to_do:
             self.reporter.finished(job.name.rpartition("  seed ")[0], len(row.scores), shown(row.mean))
 
-    def _draw(self, workers: Workers[Job], now: tuple[Work, float, float] | None = None) -> None:
+    def _draw(self, workers: Pool[Job], now: tuple[Work, float, float] | None = None) -> None:
         """Show where the run stands; `now`: the embedding in work, its seconds so far, and its share that is done."""
         state = self.reporter.state
         state.running = [(job.name, seconds) for job, seconds in workers.running]
