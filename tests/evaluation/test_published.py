@@ -10,7 +10,7 @@ import pytest
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.errors import UsageError
 from hear_models.evaluation.board.published import (
-    NOT_COMPARABLE,
+    NO_VERDICT,
     NOT_REPRODUCED,
     REPRODUCED,
     PublishedError,
@@ -169,7 +169,7 @@ def test_the_authors_own_second_evaluation_is_reproduced_on_all_ten_tasks():
 )
 def test_what_cannot_be_compared_has_no_other_verdict(how, says):
     found = judged(0.812, **how)
-    assert found.word == NOT_COMPARABLE
+    assert found.word == NO_VERDICT
     assert says in found.reason
 
 

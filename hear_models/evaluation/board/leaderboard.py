@@ -16,8 +16,7 @@ from pathlib import PurePath
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.errors import UsageError
 from hear_models.evaluation.board.bootstrap import Comparison
-from hear_models.evaluation.board.published import NOT_COMPARABLE as NO_VERDICT
-from hear_models.evaluation.board.published import Published, Verdict, find, lookup, verdict
+from hear_models.evaluation.board.published import NO_VERDICT, Published, Verdict, find, lookup, verdict
 from hear_models.evaluation.board.results import Result
 from hear_models.evaluation.board.statistics import Aggregate, Interval, aggregate, interval
 from hear_models.evaluation.board.ties import Marked, mark_ties
