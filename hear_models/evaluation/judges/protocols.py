@@ -101,11 +101,14 @@ PROTOCOLS: dict[str, Protocol] = {
     "hear": Protocol("hear"),
     "paper": Protocol("paper", GRIDS["paper"], grid_points=2, default_seeds=tuple(range(10))),
 }
+NOT_COMPARABLE = "not-comparable"  # stands in the record of a quick look, and in its file's name
+QUICK_LOOK = Protocol(NOT_COMPARABLE, {}, grid_points=1, default_seeds=(0,))  # nothing is searched
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of that name; UsageError names the known ones."""
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        raise UsageError(f"There is no protocol {name!r}. Choose one of: {', '.join(PROTOCOLS)}.") from None
+    """The protocol of that name, the quick look's included; UsageError names the two that HEAR numbers are made by."""
+    if name == NOT_COMPARABLE:
+        return QUICK_LOOK
+    if name not in PROTOCOLS:
+        raise UsageError(f"There is no protocol {name!r}. Choose one of: {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]
