@@ -7,6 +7,7 @@ inputs at the same place is stale, and whoever planned the job decides what beco
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import sys
@@ -51,11 +52,6 @@ class Inputs:
     judge: str
     random_labels: bool
 
-    def differences(self, other: Inputs) -> list[str]:
-        """In words, what is not the same."""
-        words = {"embeddings": "model, task data or code behind the embeddings", "judge_code": "version of the judge"}
-        return [words.get(name, name) for name in vars(self) if getattr(self, name) != getattr(other, name)]
-
 
 def inputs_of(record: Record) -> Inputs:
     """The inputs that a record names."""
@@ -79,12 +75,21 @@ class Job:
     command: tuple[str, ...] = ()
 
 
+# ------------------------------------------------------------------------------------------ what lies there already
+@dataclass(frozen=True)
+class Stale:
+    """Why a record is not the result of the job whose place it has."""
+
+    reasons: tuple[str, ...]
+    older_code: bool = False  # nothing but code is another one: the record is right for the code that made it
+
+
 @dataclass(frozen=True)
 class Earlier:
     """What an earlier run left where a job's record goes: nothing, the job's own result, or a stale record."""
 
     record: Record | None = None  # with the same inputs, complete: the job is done
-    stale: str | None = None  # why it is not the job's result
+    stale: Stale | None = None
 
 
 def record_file(results: str | os.PathLike[str], model: ModelFacts, task: TaskFacts, inputs: Inputs, seed: int) -> Path:
@@ -93,19 +98,55 @@ def record_file(results: str | os.PathLike[str], model: ModelFacts, task: TaskFa
     return Path(results) / model.slug / task.name / f"{stem}.json"
 
 
-def find(path: Path, inputs: Inputs) -> Earlier:
-    """Look for the record of a job with these inputs."""
+def find(path: Path, model: ModelFacts, task: TaskFacts, inputs: Inputs) -> Earlier:
+    """Look for the record of a job with these inputs; `model` and `task` say what is another one where they differ."""
     if not path.exists():
         return Earlier()
     try:
         record = read_record(path)
     except RecordError as error:
-        return Earlier(stale=f"it cannot be read ({error})")
-    if differences := inputs.differences(inputs_of(record)):
-        return Earlier(stale=f"another {', another '.join(differences)}")
+        return Earlier(stale=Stale((f"it cannot be read ({error})",)))
+    if inputs_of(record) != inputs:
+        return Earlier(stale=_why_stale(record, model, task, inputs))
     if record.predictions and not (path.parent / record.predictions).is_file():
         return Earlier()  # half a result: the same job writes both files again
     return Earlier(record)
+
+
+def _why_stale(record: Record, model: ModelFacts, task: TaskFacts, inputs: Inputs) -> Stale:
+    """The digest of the embeddings says only that something behind them differs; the record's other fields say what."""
+    found = inputs_of(record)
+    behind = {
+        "other weights": record.model.checkpoint_sha256 != model.checkpoint_sha256,
+        "other options": _json(record.model.options) != _json(model.options),
+        "other task data": record.task.data_sha256 != task.data_sha256,
+        "another version of torch": _release(record.versions.torch) not in (None, _release(versions({}).torch)),
+    }
+    rest = {
+        "another protocol": found.protocol != inputs.protocol,
+        "another judge": found.judge != inputs.judge,
+        "shuffled labels, or not": found.random_labels != inputs.random_labels,
+    }
+    other = [words for words, differs in rest.items() if differs]
+    code = []
+    if found.embeddings != inputs.embeddings:
+        named = [words for words, differs in behind.items() if differs]
+        other += named
+        known_weights = model.family is not None or model.checkpoint_sha256 is not None
+        what = "code behind the embeddings" if known_weights else "module itself or of our code behind the embeddings"
+        code += [] if named else [f"another version of the {what}"]
+    if found.judge_code != inputs.judge_code:
+        code.append("another version of the judge")
+    return Stale((*other, *code), older_code=not other)
+
+
+def _json(options: Mapping[str, object]) -> str:
+    return json.dumps(options, sort_keys=True)
+
+
+def _release(version: str | None) -> str | None:
+    """Without the build: "2.13.0+cpu" → "2.13.0"."""
+    return version and version.partition("+")[0]
 
 
 def records_beside(path: Path) -> list[Path]:

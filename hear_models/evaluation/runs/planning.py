@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.embeddings.extraction import key_sha256
 from hear_models.evaluation.judges.protocols import protocol
 from hear_models.evaluation.judges.table import code_of, find_judge
 from hear_models.evaluation.runs.estimate import Work
-from hear_models.evaluation.runs.jobs import Inputs, find, put_aside, record_file, records_beside
+from hear_models.evaluation.runs.jobs import Inputs, Stale, find, put_aside, record_file, records_beside
 from hear_models.evaluation.runs.record import ModelFacts, Record, TaskFacts, Weights
 from hear_models.evaluation.runs.settings import Request
 from hear_models.metrics.clips import LOWER_IS_BETTER
@@ -36,7 +37,7 @@ class ModelOnTask:
     inputs: Inputs | None = None  # None: the task cannot be embedded, and `error` says why
     error: str | None = None
     done: dict[int, Record] = field(default_factory=dict)  # seed → the record that is there
-    stale: dict[Path, str] = field(default_factory=dict)  # record of other inputs → what is another one
+    stale: dict[Path, Stale] = field(default_factory=dict)  # record of other inputs → what is another one
     loaded: Loaded | None = None  # kept when it is the only model
 
     @property
@@ -58,7 +59,7 @@ class RunPlan:
     left_out: list[str]
 
     @property
-    def stale(self) -> dict[Path, str]:
+    def stale(self) -> dict[Path, Stale]:
         """Records of other inputs that lie where new ones go."""
         return {path: why for pair in self.pairs for path, why in pair.stale.items()}
 
@@ -129,11 +130,11 @@ def _pair(request: Request, loaded: Loaded, task: Task, code: str) -> ModelOnTas
     pair.inputs = Inputs(key, code, request.protocol_name, request.judge, request.random_labels)
     for seed in pair.seeds:
         path = record_file(request.results, pair.model, pair.facts, pair.inputs, seed)
-        if record := find(path, pair.inputs).record:
+        if record := find(path, pair.model, pair.facts, pair.inputs).record:
             pair.done[seed] = record
     # seeds that nobody asks for now count too: one mean must never mix two models or two versions of a judge
     for path in records_beside(record_file(request.results, pair.model, pair.facts, pair.inputs, 0)):
-        if stale := find(path, pair.inputs).stale:
+        if stale := find(path, pair.model, pair.facts, pair.inputs).stale:
             pair.stale[path] = stale
     return pair
 
@@ -145,8 +146,13 @@ def short_names(tasks: list[Task]) -> dict[str, str]:
     return {name: head if head and counts[head] == 1 else name for name, head in heads.items()}
 
 
-def _refuse_stale(stale: dict[Path, str], results: Path) -> None:
-    lines = [f"  {path.relative_to(results)}\n    {why}" for path, why in list(stale.items())[:SHOWN_STALE]]
+def _refuse_stale(stale: dict[Path, Stale], results: Path) -> None:
+    if all(why.older_code for why in stale.values()):
+        _refuse_older_code(stale, results)
+    lines = [
+        f"  {path.relative_to(results)}\n    {', '.join(why.reasons)}"
+        for path, why in list(stale.items())[:SHOWN_STALE]
+    ]
     if len(stale) > SHOWN_STALE:
         lines.append(f"  and {len(stale) - SHOWN_STALE} more")
     n = "1 record lies" if len(stale) == 1 else f"{len(stale)} records lie"
@@ -154,6 +160,18 @@ def _refuse_stale(stale: dict[Path, str], results: Path) -> None:
         f"{n} where new ones would go, made from other inputs:\n"
         + "\n".join(lines)
         + "\nNothing was changed. --overwrite puts them aside (nothing is deleted);\nanother --results keeps both."
+    )
+
+
+def _refuse_older_code(stale: dict[Path, Stale], results: Path) -> NoReturn:
+    """What everybody with results meets after an update: their records are right, and of another version."""
+    first = next(iter(stale)).relative_to(results)
+    n = f"The record {first} is" if len(stale) == 1 else f"{len(stale)} records ({first} is the first of them) are"
+    reasons = ", ".join(dict.fromkeys(reason for why in stale.values() for reason in why.reasons))
+    raise UsageError(
+        f"{n} of older code ({reasons}), made from the same weights, options and task data: --overwrite puts aside "
+        "what is older and makes it anew (nothing is deleted), another --results keeps both, and "
+        "`hear-models leaderboard` shows older records as they are. Nothing was changed."
     )
 
 
