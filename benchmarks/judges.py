@@ -3,6 +3,7 @@
     python benchmarks/judges.py                                a tiny task: 5 folds of 12 clips, 96 numbers a clip
     python benchmarks/judges.py --size esc50 --protocol paper  an ESC-50-sized one: 5 folds of 400 clips, 768 numbers
     python benchmarks/judges.py EMBEDDING_FOLDER...            folders that the kit or `hear-models evaluate` wrote
+    python benchmarks/judges.py --size esc50 --masks 7         what judges/masks.py saves of our own judge's time
     python benchmarks/judges.py --json
 
 Each judge runs in a fresh process on one thread; CPU seconds are those of the whole process, imports included, so a
@@ -17,11 +18,15 @@ import csv
 import json
 import os
 import pickle
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from common import machine
@@ -33,6 +38,7 @@ from hear_models.evaluation.judges.protocols import PROTOCOLS
 SIZES = {"tiny": (12, 96, 6), "esc50": (400, 768, 50)}  # clips a fold, numbers a clip, classes
 FOLDS = tuple(f"fold{index:02d}" for index in range(5))
 GOAL = 0.5  # of the kit's CPU time
+EPOCHS = 18  # of each training of `--masks`: validations every third, as in a whole one
 
 
 def write_folder(path: Path, clips: int, dim: int, classes: int) -> Path:
@@ -107,6 +113,35 @@ def compare(folder: Path, protocol: str, seed: int) -> dict[str, Any]:
     }
 
 
+def masks(folder: Path, rounds: int) -> dict[str, Any]:
+    """Our judge with its own kernel for dropout masks and with torch's generator, by turns: median CPU seconds."""
+    from hear_models.evaluation.judges import builtin
+    from hear_models.evaluation.judges import masks as kernel
+
+    if not kernel.bits_are_torchs():
+        raise HearModelsError("The kernel is not used with this torch. Install numba, or another torch.")
+    read, paper = read_embedding_folder(folder), PROTOCOLS["paper"]
+    protocol = replace(paper, grid={**paper.grid, "max_epochs": (EPOCHS,)}, grid_points=1)
+    spent: dict[bool, list[float]] = {True: [], False: []}
+    logits = set()
+    for _ in range(rounds):
+        for ours in spent:
+            with mock.patch.object(kernel, "bits_are_torchs", return_value=ours):
+                began = time.process_time()
+                outcome = builtin.judge(read, protocol, 0)
+                spent[ours].append(time.process_time() - began)
+            logits.add(b"".join(np.asarray(rows.logit).tobytes() for rows in outcome.predictions.values()))
+    with_kernel, without = statistics.median(spent[True]), statistics.median(spent[False])
+    return {
+        "task": folder.name,
+        "rounds": rounds,
+        "kernel_cpu_s": round(with_kernel, 2),
+        "torch_cpu_s": round(without, 2),
+        "saved": round(1 - with_kernel / without, 3),
+        "same_logits": len(logits) == 1,
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", nargs="*", type=Path, help="embedding folders; none: one is made up")
@@ -114,11 +149,16 @@ def main() -> int:
     parser.add_argument("--protocol", choices=PROTOCOLS, default="hear")
     parser.add_argument("--seed", type=int, help="default: the first of the protocol")
     parser.add_argument("--json", action="store_true", help="results for a program")
+    parser.add_argument("--masks", type=int, metavar="ROUNDS", help="compare the two ways of drawing dropout masks")
     options = parser.parse_args()
     seed = PROTOCOLS[options.protocol].default_seeds[0] if options.seed is None else options.seed
     try:
         with tempfile.TemporaryDirectory(prefix="hear-models-judges-") as scratch:
             folders = options.folders or [write_folder(Path(scratch) / options.size, *SIZES[options.size])]
+            if options.masks:
+                drawn = [masks(folder, options.masks) for folder in folders]
+                print(json.dumps({"machine": machine(), "results": drawn}, indent=1))
+                return 0 if all(found["same_logits"] for found in drawn) else 1
             results = [compare(folder, options.protocol, seed) for folder in folders]
     except HearModelsError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from hear_models.evaluation.judges.outcome import Predictions
+from hear_models.evaluation.judges.outcome import Fold, Predictions
+from hear_models.evaluation.runs.jobs import inputs_of, record_file
 from hear_models.evaluation.runs.predictions import write_predictions
 from hear_models.evaluation.runs.record import (
     EmbeddingFacts,
-    FoldScores,
-    Judge,
-    Model,
+    JudgeFacts,
+    ModelFacts,
     Record,
     TaskFacts,
     Versions,
-    record_path,
     record_stem,
     write_record,
 )
@@ -64,14 +63,16 @@ def write(
         score = float(average_precision_score(rows["test"].target, rows["test"].prediction, average="macro"))
     stem = record_stem(protocol, judge, seed, random_labels)
     record = Record(
-        model=Model(model, name or model, f"hear_models.{family or 'none'}", trained, family, options or {}, sha256),
+        model=ModelFacts(
+            model, name or model, f"hear_models.{family or 'none'}", trained, family, options or {}, sha256
+        ),
         task=TaskFacts(task, origin, "scene", "multiclass", "new_split_kfold", metric, True, {"test": CLIPS}, data),
         protocol=protocol,
-        judge=Judge(judge, [], 1),
+        judge=JudgeFacts(judge, [], 1),
         seed=seed,
         score=score,
         scores={metric: score},
-        folds=[FoldScores(split, {metric: score}, 0.5, 20, {"lr": 1e-4}) for split in rows],
+        folds=[Fold(split, {metric: score}, 0.5, 20, {"lr": 1e-4}) for split in rows],
         hyper_parameters={"lr": 1e-4},
         predictions=f"{stem}.npz" if predictions else None,
         embeddings=EmbeddingFacts("e" * 64, 8, "clips", "cpu", 1.0, 1.0),
@@ -84,7 +85,7 @@ def write(
         command=["hear-models", "evaluate", model],
         random_labels=random_labels,
     )
-    path = record_path(results, record)
+    path = record_file(results, record.model, record.task, inputs_of(record), record.seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_record(path, record)
     if predictions:

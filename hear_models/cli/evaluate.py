@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hear_models.cli.terminal import stopping_with
+from hear_models.evaluation.judges.table import JUDGES
+
 if TYPE_CHECKING:
-    from hear_models.evaluation.runs.run import Summary
+    from hear_models.evaluation.runs.summary import RunSummary
 
 SHOWN_FAILURES = 20
+COMPARABLE = {judge.name: judge for judge in JUDGES.values() if judge.comparable}
+PROBES = {judge.name.removeprefix("probe-"): judge for judge in JUDGES.values() if not judge.comparable}
 
 
 @click.command(short_help="Score models on the tasks of HEAR.")
@@ -35,10 +40,10 @@ SHOWN_FAILURES = 20
 )
 @click.option(
     "--judge",
-    type=click.Choice(["builtin", "heareval"]),
+    type=click.Choice(list(COMPARABLE)),
     default="builtin",
     show_default=True,
-    help="Our loop, or the released kit in its own environment.",
+    help=f"{'; '.join(f'{name}: {judge.about}' for name, judge in COMPARABLE.items())}.",
 )
 @click.option("--seeds", metavar="N|A,B,C", help="How many from 0, or which.  [default: hear 42, paper 0 to 9]")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Judges at once.  [default: CPU cores]")
@@ -59,7 +64,7 @@ SHOWN_FAILURES = 20
     "--floors/--no-floors", default=True, help="Score logmel-stats and random-projection too.  [default: floors]"
 )
 @click.option("--allow-untrained", is_flag=True, help="Accept models with random weights.")
-@click.option("--probe", type=click.Choice(["linear", "knn"]), help="Quick look; NOT comparable with the leaderboard.")
+@click.option("--probe", type=click.Choice(list(PROBES)), help="Quick look; NOT comparable with the leaderboard.")
 @click.option("--random-labels", is_flag=True, help="Shuffle the labels first: a test that nothing leaks.")
 @click.option("--overwrite", is_flag=True, help="Put records of other inputs aside and make new ones.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
@@ -113,7 +118,7 @@ def command(
         tasks_dir=tasks_dir,
         only=parse_only(only),
         protocol=None if probe else protocol,
-        judge=f"probe-{probe}" if probe else judge,
+        judge=PROBES[probe].name if probe else judge,
         seeds=parse_seeds(seeds),
         jobs=jobs,
         results=results,
@@ -131,12 +136,8 @@ def command(
     from hear_models.evaluation.runs.run import evaluate
     from hear_models.evaluation.runs.summary import plan_text, table
 
-    try:
-        with Reporter() as reporter:
-            summary = evaluate(request, reporter, dry_run=dry_run)
-    except KeyboardInterrupt:
-        click.echo("stopped: finished jobs are kept, the same command goes on from here", err=True)
-        sys.exit(130)
+    with stopping_with("stopped: finished jobs are kept, the same command goes on from here"), Reporter() as reporter:
+        summary = evaluate(request, reporter, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps(summary.as_dict(), allow_nan=False))
     elif dry_run:
@@ -148,7 +149,7 @@ def command(
         sys.exit(1)
 
 
-def _report_failures(summary: Summary) -> None:
+def _report_failures(summary: RunSummary) -> None:
     for failure in summary.failed[:SHOWN_FAILURES]:
         click.echo(f"failed: {failure.name}: {failure.error}", err=True)
     if len(summary.failed) > SHOWN_FAILURES:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from hear_models.cli.terminal import ProgressLine, stopping_with
+
+if TYPE_CHECKING:
+    from hear_models.evaluation.board.leaderboard import Board
 
 FORMATS = {"terminal": ".txt", "markdown": ".md", "csv": ".csv", "html": ".html"}
 
@@ -83,14 +88,11 @@ def command(
         keys=_parse_keys(keys),
         resamples=resamples,
     )
-    try:
+    with stopping_with("interrupted; nothing was written"):
         found = gather(results, imported_protocol)
-        with _Progress() as progress:
-            board = build(found, options, progress.say)
+        with ProgressLine() as progress:
+            board = build(found, options, lambda what: progress.say(f"resampling: {what}"))
         _write(_render(board, form), output)
-    except KeyboardInterrupt:
-        click.echo("interrupted; nothing was written", err=True)
-        sys.exit(130)
 
 
 def _format_of(output: Path | None) -> str:
@@ -118,7 +120,7 @@ def _parse_keys(keys: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def _render(board, form: str) -> str:  # type: ignore[no-untyped-def]
+def _render(board: Board, form: str) -> str:
     from hear_models.evaluation.board import tabulate
 
     if form == "html":
@@ -147,19 +149,3 @@ def _print_keys() -> None:
             click.echo(f"{table.topic} / {table.name}: none ({table.absent})")
         for row in table.rows:
             click.echo(row.key)
-
-
-class _Progress:
-    """One line that overwrites itself on stderr, where a person looks; nothing elsewhere."""
-
-    def __enter__(self) -> _Progress:
-        self._live = sys.stderr.isatty()
-        return self
-
-    def say(self, what: str) -> None:
-        if self._live:
-            click.echo(f"\r\x1b[2Kresampling: {what[:60]}", nl=False, err=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            click.echo("\r\x1b[2K", nl=False, err=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from hear_models.cli.terminal import ProgressLine, stopping_with
 
 if TYPE_CHECKING:
     from hear_models.tasks.check import TaskReport
@@ -24,11 +25,8 @@ class Stoppable(click.Group):
     """Ctrl-C in any command below: one line, exit code 130, and no half-made folder."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with stopping_with("stopped; what was complete is kept"):
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("\nstopped; what was complete is kept", err=True)
-            sys.exit(130)
 
 
 @click.group(cls=Stoppable, context_settings=HELP)
@@ -180,13 +178,12 @@ def check_command(
 
     from hear_models.tasks.check import check_tasks
 
-    def progress(name: str, done: int, total: int) -> None:
-        click.echo(f"\r{name}: {done} of {total} clips\033[K", nl=False, err=True)
+    with ProgressLine(wanted=not as_json) as line:
 
-    on_terminal = sys.stderr.isatty() and not as_json
-    reports = check_tasks(tasks_dir, names, sample_rates=rates, full=full, progress=progress if on_terminal else None)
-    if on_terminal:
-        click.echo("\r\033[K", nl=False, err=True)
+        def progress(name: str, done: int, total: int) -> None:
+            line.say(f"{name}: {done} of {total} clips")
+
+        reports = check_tasks(tasks_dir, names, sample_rates=rates, full=full, progress=progress)
     if as_json:
         click.echo(json.dumps([{**asdict(report), "ok": report.ok} for report in reports], indent=1))
     else:
@@ -241,16 +238,12 @@ def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_
     from hear_models.tasks.task import list_tasks
 
     for task in list_tasks(tasks_dir, names):
+        with ProgressLine() as line:
 
-        def progress(done: int, total: int, name: str = task.name) -> None:
-            click.echo(f"\r{name}: {done} of {total} clips\033[K", nl=False, err=True)
+            def progress(done: int, total: int, name: str = task.name, line: ProgressLine = line) -> None:
+                line.say(f"{name}: {done} of {total} clips")
 
-        on_terminal = sys.stderr.isatty()
-        written = resample_task(
-            task, rate, source_rate=source_rate, workers=workers, progress=progress if on_terminal else None
-        )
-        if on_terminal:
-            click.echo("\r\033[K", nl=False, err=True)
+            written = resample_task(task, rate, source_rate=source_rate, workers=workers, progress=progress)
         kept = sum(task.counts.values()) - written
         click.echo(f"{task.name}: {written} clips written at {rate} Hz" + (f", {kept} were there" if kept else ""))
 
@@ -299,16 +292,9 @@ def new_command(
     """
     from hear_models.tasks.new_task import TaskOptions, new_task
 
-    def progress(done: int, total: int) -> None:
-        click.echo(f"\r{done} of {total} clips\033[K", nl=False, err=True)
-
     options = TaskOptions(sample_duration, rates, prediction, folds, _shares(split), metrics, seed, workers)
-    on_terminal = sys.stderr.isatty()
-    try:
-        made = new_task(table, audio_dir, out, options, progress if on_terminal else None)
-    finally:
-        if on_terminal:
-            click.echo("\r\033[K", nl=False, err=True)
+    with ProgressLine() as line:
+        made = new_task(table, audio_dir, out, options, lambda done, total: line.say(f"{done} of {total} clips"))
     splits = ", ".join(f"{name} {count}" for name, count in made.counts.items())
     click.echo(f"{made.folder}: {made.kind}, {sum(made.counts.values())} clips, {made.labels} labels")
     click.echo(_wrapped(splits, "  clips    "))

@@ -1,4 +1,4 @@
-"""Processes that do one job after the other: a job that fails or dies takes no other one with it.
+"""Processes of this machine that do one job after the other: a job that fails or dies takes no other one with it.
 
 Nothing heavy is imported here: a worker limits its threads before numpy and torch read the environment.
 """
@@ -17,23 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
+
+from hear_models.execution.pool import Done, Job
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-PATIENCE_S = 5.0  # that a worker gets to end by itself when a run is stopped
-
-Job = TypeVar("Job")
-
-
-@dataclass(frozen=True)
-class Done(Generic[Job]):
-    """A job that ended: `result` of the function, or what went wrong, in `error`."""
-
-    job: Job
-    wall_s: float
-    result: Any = None
-    error: str | None = None
-    details: str | None = None  # the traceback of an error that is nobody's sentence
+GRACE_S = 5.0  # that a worker gets to end by itself when a run is stopped
 
 
 @dataclass
@@ -45,7 +34,7 @@ class _Worker(Generic[Job]):
 
 
 class Workers(Generic[Job]):
-    """`count` processes that call `function(job)` for what is submitted; nobody waits for them but `poll`.
+    """A `Pool` of `count` processes that call `function(job)` for what is submitted; nobody waits but `poll`.
 
     `function` must be importable, jobs and results must be picklable. Processes start when there is work for them.
     Leave the context to end them: at once if it is left by an exception, and then a job in flight is lost.
@@ -64,7 +53,7 @@ class Workers(Generic[Job]):
             if kind is not None:
                 worker.process.terminate()
             worker.connection.close()  # an idle worker ends when nobody is at the other end
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + GRACE_S
         for worker in self._workers:
             worker.process.join(max(0.0, until - time.monotonic()))
             if worker.process.is_alive():
@@ -102,7 +91,7 @@ class Workers(Generic[Job]):
         try:
             answer = worker.connection.recv()
         except (EOFError, OSError):  # it died with the job
-            worker.process.join(PATIENCE_S)
+            worker.process.join(GRACE_S)
             self._workers.remove(worker)
             return Done(job, wall_s, error=_death(worker.process.exitcode))
         return Done(job, wall_s, **answer)

@@ -1,6 +1,6 @@
-"""Scores of clip-level predictions (specification 4.5): accuracy, chroma, mAP, AUC and d'; all on float32 outputs.
+"""Scores of clip-level predictions as hear-eval-kit has them: accuracy, chroma, mAP, AUC and d', of float32 outputs.
 
-Event metrics are in `event_metrics.py`. All arrays are [rows, classes]; targets are 0 or 1.
+Event metrics are in `events.py`. All arrays are [rows, classes]; targets are 0 or 1.
 """
 
 from __future__ import annotations

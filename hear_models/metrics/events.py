@@ -1,6 +1,6 @@
 """Scores of predicted events against reference events: onset F-measures and the 1 s segment error rate.
 
-Specification 4.5. What sed_eval computes (Mesaros et al. 2016, "Metrics for polyphonic sound event detection"), without
+What sed_eval computes for hear-eval-kit (Mesaros et al. 2016, "Metrics for polyphonic sound event detection"), without
 it. Events are mappings with `label`, `start` and `end` in milliseconds, given per file.
 """
 

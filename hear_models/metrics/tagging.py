@@ -1,6 +1,6 @@
 """Scores of audio tagging as GISE-51 reports them: mAP, mean AUC and d' with undefined classes named, never NaN.
 
-Specification gise51 section 8. It differs from the scores of HEAR (`metrics.py`) in two ways: d' is taken from the mean
+It differs from the scores of HEAR (`clips.py`) in two ways: d' is taken from the mean
 AUC (there: the mean of each class's d'), and a class that has no score is left out and counted, not scored 0 or NaN.
 """
 

@@ -1,6 +1,6 @@
 """The kit's prediction step spelled out with torch's own modules, to hold the fast one against on any machine.
 
-Specification 4.1 to 4.4, nothing saved: nn.Module, autograd, torch.optim.Adam, and the global generators.
+As hear-eval-kit does it, nothing saved: nn.Module, autograd, torch.optim.Adam, and the global generators.
 """
 
 from __future__ import annotations

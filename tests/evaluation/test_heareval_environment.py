@@ -13,7 +13,7 @@ import pytest
 
 from hear_models.evaluation.judges import heareval_environment as environment
 
-KIT_WHEEL = "593ccb8a6d651f0f974992768438f388ba59f16b575d945346c5d7ec63f8082f"  # specification, section 5
+KIT_WHEEL = "593ccb8a6d651f0f974992768438f388ba59f16b575d945346c5d7ec63f8082f"  # sha256 of the wheel on PyPI
 PIN = re.compile(r"([A-Za-z0-9_.-]+)==(\S+)((?: ; [^\\]+)?)")
 
 

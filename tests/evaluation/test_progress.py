@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hear_models.evaluation.runs.estimate import Estimate, Work, duration
 from hear_models.evaluation.runs.progress import Reporter, State, fit, lines
-from hear_models.evaluation.runs.summary import Row, Summary, plan_text, seeds_text, table
+from hear_models.evaluation.runs.summary import RunSummary, SeedScores, plan_text, seeds_text, table
 
 LONG = "tfds_crema_d-1.0.0-full-of-words-without-an-end-and-more"
 
@@ -113,15 +113,15 @@ def test_long_names_are_cut_in_their_middle():
 
 # ----------------------------------------------------------------------------------------------------- the last words
 @pytest.fixture
-def summary() -> Summary:
+def summary() -> RunSummary:
     long = "beijing_opera-v1.0-hear2021-full"
     rows = [
-        Row("mae", "mae-0a1b2c3d", long, "unofficial", "event_onset_200ms_fms", 8, {0: 0.5, 1: 0.75}),
-        Row("mae", "mae-0a1b2c3d", "esc50-v2.0.0-full", "synthetic", "top1_acc", 8, {0: 0.5}),
-        Row("mae", "mae-0a1b2c3d", "tags", "official", "mAP", 8, {0: 0.5, 1: None}),
-        Row("mae", "mae-0a1b2c3d", "none", "official", "mAP", None, {}, [0, 1]),
+        SeedScores("mae", "mae-0a1b2c3d", long, "unofficial", "event_onset_200ms_fms", 8, {0: 0.5, 1: 0.75}),
+        SeedScores("mae", "mae-0a1b2c3d", "esc50-v2.0.0-full", "synthetic", "top1_acc", 8, {0: 0.5}),
+        SeedScores("mae", "mae-0a1b2c3d", "tags", "official", "mAP", 8, {0: 0.5, 1: None}),
+        SeedScores("mae", "mae-0a1b2c3d", "none", "official", "mAP", None, {}, [0, 1]),
     ]
-    return Summary("paper", "builtin", [0, 1], "results", False, rows, jobs=8, kept=1, done=4)
+    return RunSummary("paper", "builtin", [0, 1], "results", False, rows, jobs=8, kept=1, done=4)
 
 
 def test_the_table_says_the_mean_over_seeds_and_what_it_is_worth(summary):

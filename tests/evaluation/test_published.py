@@ -10,7 +10,7 @@ import pytest
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.errors import UsageError
 from hear_models.evaluation.board.published import (
-    NOT_COMPARABLE,
+    NO_VERDICT,
     NOT_REPRODUCED,
     REPRODUCED,
     PublishedError,
@@ -88,7 +88,7 @@ def test_tables_that_could_not_be_read_are_named():
 
 
 def test_the_papers_aggregate_is_an_affine_function_of_the_task_means():
-    """Specification 6.4: max residual 0.043 over the ablation tables. A figure mistyped by a point would stand out."""
+    """Max residual 0.043 over the ablation tables. A figure mistyped by a point would stand out."""
     import numpy as np
 
     rows, s = {}, {}
@@ -169,7 +169,7 @@ def test_the_authors_own_second_evaluation_is_reproduced_on_all_ten_tasks():
 )
 def test_what_cannot_be_compared_has_no_other_verdict(how, says):
     found = judged(0.812, **how)
-    assert found.word == NOT_COMPARABLE
+    assert found.word == NO_VERDICT
     assert says in found.reason
 
 

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_models.errors import HearModelsError
-from hear_models.evaluation.judges.outcome import Predictions
+from hear_models.evaluation.judges.outcome import Fold, Predictions
+from hear_models.evaluation.runs.jobs import inputs_of, record_file
 from hear_models.evaluation.runs.predictions import read_predictions, write_predictions
 from hear_models.evaluation.runs.record import (
     SCHEMA,
     EmbeddingFacts,
-    FoldScores,
-    Judge,
-    Model,
+    JudgeFacts,
+    ModelFacts,
     Record,
     RecordError,
     TaskFacts,
@@ -33,7 +33,6 @@ from hear_models.evaluation.runs.record import (
     parse_record,
     read_record,
     record_bytes,
-    record_path,
     write_record,
 )
 from hear_models.subjects.code import code_sha256, source_files
@@ -45,7 +44,7 @@ SHA = "0" * 64
 @pytest.fixture
 def record() -> Record:
     return Record(
-        model=Model(
+        model=ModelFacts(
             "mwmae-nano", "mwmae-nano", "hear_models.mwmae", True, "mwmae", {"dtype": "float32"}, SHA, Weights("a")
         ),
         task=TaskFacts(
@@ -60,11 +59,11 @@ def record() -> Record:
             SHA,
         ),
         protocol="paper",
-        judge=Judge("builtin", [], 1),
+        judge=JudgeFacts("builtin", [], 1),
         seed=3,
         score=0.25,
         scores={"top1_acc": 0.25, "d_prime": None},
-        folds=[FoldScores("fold00", {"top1_acc": 0.25, "d_prime": None}, 0.5, 8, {"lr": 1e-4, "dropout": 0.1})],
+        folds=[Fold("fold00", {"top1_acc": 0.25, "d_prime": None}, 0.5, 8, {"lr": 1e-4, "dropout": 0.1})],
         hyper_parameters={"lr": 1e-4},
         predictions="paper.builtin.seed-03.npz",
         embeddings=EmbeddingFacts(SHA, 192, "clips", "cpu", 1.5, 2.5),
@@ -85,6 +84,10 @@ def written(record, tmp_path) -> dict:
     return json.loads((tmp_path / "r.json").read_text())
 
 
+def path_of(record: Record, results: str | Path = "r") -> Path:
+    return record_file(results, record.model, record.task, inputs_of(record), record.seed)
+
+
 def read_back(values: object, tmp_path) -> Record:
     text = values if isinstance(values, str) else json.dumps(values)
     (tmp_path / "changed.json").write_text(text)
@@ -102,7 +105,7 @@ def changed(values: dict, dotted: str, value: object) -> dict:
 
 
 def test_a_record_comes_back_as_it_was_written(record, tmp_path):
-    path = record_path(tmp_path, record)
+    path = path_of(record, tmp_path)
     assert path == tmp_path / "mwmae-nano" / "esc50-v2.0.0-full" / "paper.builtin.seed-03.json"
     path.parent.mkdir(parents=True)
     write_record(path, record)
@@ -228,10 +231,10 @@ FIELDS = [
 @given(field=st.sampled_from(FIELDS), value=json_values)
 def test_whatever_a_field_holds_the_reader_gives_a_record_or_a_sentence(field, value):
     record = Record(
-        model=Model("a", "a", "a", True),
+        model=ModelFacts("a", "a", "a", True),
         task=TaskFacts("t", "user", "scene", "multiclass", "trainvaltest", "top1_acc", True, {}),
         protocol="hear",
-        judge=Judge("imported"),
+        judge=JudgeFacts("imported"),
         seed=0,
         score=None,
         scores={},
@@ -254,10 +257,10 @@ def test_nothing_half_written_stays_when_a_record_cannot_be_written(record, tmp_
 
 
 def test_a_quick_look_and_shuffled_labels_can_be_told_from_the_name_of_the_file(record):
-    quick = replace(record, protocol="not-comparable", judge=Judge("probe-knn"))
-    assert record_path("r", quick).name == "not-comparable.probe-knn.seed-03.json"
+    quick = replace(record, protocol="not-comparable", judge=JudgeFacts("probe-knn"))
+    assert path_of(quick).name == "not-comparable.probe-knn.seed-03.json"
     shuffled = replace(record, random_labels=True)
-    assert record_path("r", shuffled).name == "paper.builtin.random-labels.seed-03.json"
+    assert path_of(shuffled).name == "paper.builtin.random-labels.seed-03.json"
     assert record.comparable and not quick.comparable and not shuffled.comparable
 
 

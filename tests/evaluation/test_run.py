@@ -18,6 +18,8 @@ import pytest
 from tone_tasks import write_module, write_task
 
 from hear_models.errors import UsageError
+from hear_models.evaluation.board.leaderboard import build
+from hear_models.evaluation.board.results import gather
 from hear_models.evaluation.runs.planning import name_of
 from hear_models.evaluation.runs.predictions import read_predictions
 from hear_models.evaluation.runs.record import read_record
@@ -25,6 +27,7 @@ from hear_models.evaluation.runs.run import evaluate
 from hear_models.evaluation.runs.settings import Request, parse_only, parse_seeds
 
 FOLDS, SPLITS = "folds-v1-full", "splits-v1-full"
+OLDER = Path(__file__).parent / "older_results"  # two records as version 0.1.0 wrote them in November 2026
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +290,74 @@ def test_records_of_other_data_are_refused_and_only_put_aside_when_told_so(older
     aside = {name.rpartition(".superseded-")[0]: state for name, state in after.items() if ".superseded-" in name}
     assert aside == before, "an old record was lost or changed"
     assert [path.name for path in records_in(results)] == ["paper.builtin.seed-00.json"]
+
+
+@pytest.fixture
+def outdated(request_of):
+    """Three finished seeds, and `outdate(digests)`, which makes their records say that other code wrote them."""
+    request = request_of(judge="builtin", protocol="paper", seeds=[0, 1, 2], only=["splits"])
+    evaluate(request)
+
+    def outdate(*digests: str) -> Request:
+        for path in records_in(Path(request.results)):
+            values = json.loads(path.read_text())
+            if "judge" in digests:
+                values["code_sha256"] = "0" * 64
+            if "embeddings" in digests:
+                values["embeddings"]["sha256"] = "0" * 64
+            path.write_text(json.dumps(values))
+        return request
+
+    return outdate
+
+
+@pytest.mark.parametrize("digests", [["judge"], ["embeddings"], ["judge", "embeddings"]], ids="+".join)
+def test_records_of_older_code_are_said_to_be_that_in_one_sentence_that_tells_what_to_do(outdated, digests):
+    request = outdated(*digests)
+    before = files_in(Path(request.results))
+    with pytest.raises(UsageError) as refused:
+        evaluate(request)
+    said = str(refused.value)
+    assert "\n" not in said and said.startswith("3 records (heard_bands/splits-v1-full/paper.builtin.seed-00.json")
+    for part in ("older code", "--overwrite", "another --results", "`hear-models leaderboard`", "Nothing was changed"):
+        assert part in said
+    assert ("version of the judge" in said) == ("judge" in digests)
+    assert ("behind the embeddings" in said) == ("embeddings" in digests)
+    assert files_in(Path(request.results)) == before
+    (table,) = build(gather([request.results])).tables
+    assert table.cells["heard_bands", SPLITS].interval.n == 3, "what was made before can be read no more"
+    assert evaluate(replace(request, overwrite=True)).done == 3
+    assert evaluate(request).kept == 3
+
+
+def test_records_of_older_code_and_of_other_weights_are_not_called_older_code(outdated):
+    request = outdated("judge", "embeddings")
+    path = records_in(Path(request.results))[1]
+    values = json.loads(path.read_text())
+    values["model"]["checkpoint_sha256"] = "1" * 64
+    path.write_text(json.dumps(values))
+    with pytest.raises(
+        UsageError, match=r"(?s)3 records.*seed-01\.json\n +other weights, another version of the judge"
+    ):
+        evaluate(request)
+
+
+def test_records_that_older_code_wrote_are_read_shown_and_never_taken_for_todays(request_of):
+    shutil.copytree(OLDER, request_of().results)
+    quick, record = (read_record(path) for path in records_in(OLDER))
+    assert quick.judge.name == "probe-knn" and record.judge.name == "builtin"
+    assert record.folds[0].epoch == 23 and record.folds[0].hyper_parameters["dropout"] == 0.1
+    board = build(gather([OLDER]))
+    assert [(table.protocol, table.judges) for table in board.tables] == [
+        ("paper", ("builtin",)),
+        ("not-comparable", ("probe-knn",)),
+    ]
+    assert all(table.cells["heard_bands", SPLITS].interval.mean == 1.0 for table in board.tables)
+    with pytest.raises(UsageError, match="another version of the judge"):
+        evaluate(request_of(judge="builtin", protocol="paper", seeds=[0], only=["splits"]))
+    # a quick look is repeated after every change: the old one steps aside
+    summary = evaluate(request_of(seeds=[0], only=["splits"]))
+    assert summary.done == 1 and len(summary.put_aside) == 2
 
 
 def test_a_changed_judge_makes_records_stale(request_of, monkeypatch):

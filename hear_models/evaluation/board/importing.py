@@ -1,7 +1,7 @@
 """Result folders that hear-eval-kit wrote elsewhere, as records: what the kit does not say is null, never guessed.
 
 Read: EMBEDDINGS/MODULE/TASK/test.predicted-scores.json, the kit's own layout, and the papers' folders
-hear_configs.MODEL_rRUN_SEED/TASK/... (specification 4.6, 6.2). The kit writes the bare words Infinity and NaN; they
+hear_configs.MODEL_rRUN_SEED/TASK/.... The kit writes the bare words Infinity and NaN; they
 become null. Its pickles are never opened, so imported records have no predictions.
 """
 
@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from hear_models.errors import HearModelsError, UsageError
+from hear_models.evaluation.judges.outcome import Fold
 from hear_models.evaluation.judges.protocols import PROTOCOLS
-from hear_models.evaluation.runs.record import FoldScores, Judge, Model, Record, TaskFacts
+from hear_models.evaluation.runs.record import IMPORTED, JudgeFacts, ModelFacts, Record, TaskFacts
 from hear_models.tasks.known_tasks import UNOFFICIAL, USER, known_tasks
 from hear_models.tasks.task import METADATA, read_task
 
@@ -47,7 +48,7 @@ class ImportedError(HearModelsError):
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ScoresFile:
     """One scores file, before it is known which protocol made it."""
 
     path: Path
@@ -113,21 +114,21 @@ def aggregate_folds(folds: Mapping[str, Mapping[str, float]]) -> dict[str, float
 
 
 # --------------------------------------------------------------------------------------------------------- one file
-def _read(path: Path) -> _Found:
+def _read(path: Path) -> _ScoresFile:
     content = _json(path)
     try:
         folds = {name: _numbers(value) for name, value in content.items() if name not in NO_FOLDS}
         if not folds or any("test_score" not in fold for fold in folds.values()):
             raise ValueError("no split has a test_score")
         _check_aggregated(folds, content.get("aggregated_scores"))
-        return _found(path, content, folds)
+        return _scores_file(path, content, folds)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ImportedError(
             f"{path} is no result of hear-eval-kit: {error}. Remove it, or run the kit again."
         ) from error
 
 
-def _found(path: Path, content: dict[str, Any], folds: dict[str, dict[str, float]]) -> _Found:
+def _scores_file(path: Path, content: dict[str, Any], folds: dict[str, dict[str, float]]) -> _ScoresFile:
     module, warnings = path.parent.parent.name, [IMPORTED_WARNING]
     match = PAPERS_FOLDER.fullmatch(module)
     if match:
@@ -138,7 +139,7 @@ def _found(path: Path, content: dict[str, Any], folds: dict[str, dict[str, float
         warnings.append(f"the folder does not say the seed; the kit's default {KIT_SEED} is assumed")
     choice = {key: _plain(value) for key, value in content["hparams"].items()}
     splits = [
-        FoldScores(
+        Fold(
             split,
             {key.removeprefix("test_"): _finite(value) for key, value in fold.items() if _is_metric(key)},
             _finite(fold.get("validation_score")),
@@ -149,10 +150,10 @@ def _found(path: Path, content: dict[str, Any], folds: dict[str, dict[str, float
     ]
     task = _task(path.parent, next(iter(splits[0].scores)), content.get("score_mode", "max") == "max")
     record = Record(
-        model=Model(name=name, slug=slug(name), module=module, trained=True),
+        model=ModelFacts(name=name, slug=slug(name), module=module, trained=True),
         task=task,
         protocol="hear",  # until it is known
-        judge=Judge("imported"),
+        judge=JudgeFacts(IMPORTED),
         seed=seed,
         score=_finite(float(np.mean([fold["test_score"] for fold in folds.values()]))),
         scores={metric: _mean(fold.scores[metric] for fold in splits) for metric in splits[0].scores},
@@ -160,7 +161,7 @@ def _found(path: Path, content: dict[str, Any], folds: dict[str, dict[str, float
         hyper_parameters=choice,
         warnings=warnings,
     )
-    return _Found(path, record, frozenset(possible & _protocols(choice)))
+    return _ScoresFile(path, record, frozenset(possible & _protocols(choice)))
 
 
 def _task(folder: Path, primary: str, higher_is_better: bool) -> TaskFacts:
@@ -246,7 +247,7 @@ def _protocols(choice: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _one_protocol(item: _Found, of_model: list[_Found]) -> str:
+def _one_protocol(item: _ScoresFile, of_model: list[_ScoresFile]) -> str:
     possible = frozenset.intersection(*(other.possible for other in of_model))
     if len(possible) != 1:
         why = "may come from either protocol" if possible else "do not come from one protocol"

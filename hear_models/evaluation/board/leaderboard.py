@@ -16,13 +16,14 @@ from pathlib import PurePath
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.errors import UsageError
 from hear_models.evaluation.board.bootstrap import Comparison
-from hear_models.evaluation.board.published import NOT_COMPARABLE as NO_VERDICT
-from hear_models.evaluation.board.published import Published, Verdict, find, lookup, verdict
+from hear_models.evaluation.board.published import NO_VERDICT, Published, Verdict, find, lookup, verdict
 from hear_models.evaluation.board.results import Result
 from hear_models.evaluation.board.statistics import Aggregate, Interval, aggregate, interval
 from hear_models.evaluation.board.ties import Marked, mark_ties
 from hear_models.evaluation.judges.agreement import judges_agree
-from hear_models.evaluation.runs.record import NOT_COMPARABLE, Model, Record
+from hear_models.evaluation.judges.protocols import NOT_COMPARABLE
+from hear_models.evaluation.judges.table import JUDGES
+from hear_models.evaluation.runs.record import ModelFacts, Record
 from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL, USER, known_tasks
 from hear_models.tasks.task import is_called
 
@@ -32,7 +33,6 @@ ORIGINS = {
     SYNTHETIC: "toy tasks of generated sound",
     USER: "tasks of the user's own",
 }
-JUDGE_ORDER = ("heareval", "imported", "builtin")  # of two records for one seed, the first of these counts
 BEST, TIED, WORSE = "best", "tied", "worse"
 
 
@@ -67,7 +67,7 @@ class ModelRow:
     """A model of one table; `label` is unique in it."""
 
     label: str
-    model: Model
+    model: ModelFacts
     key: str | None  # of its published scores
 
     @property
@@ -195,7 +195,7 @@ def _wanted(record: Record, options: Options) -> bool:
     )
 
 
-def _is_named(model: Model, name: str) -> bool:
+def _is_named(model: ModelFacts, name: str) -> bool:
     return fnmatchcase(model.name, name) or fnmatchcase(model.slug, name)
 
 
@@ -212,8 +212,14 @@ def _by_judge(results: list[Result], notes: list[str]) -> list[list[Result]]:
 
 
 def _agree(results: list[Result], judges: Sequence[str]) -> bool:
+    """Whether one of two judges gives the bits of the other, and that was shown for every torch that computed here."""
     versions = {result.record.versions.torch for result in results}
-    return set(judges) == {"builtin", "heareval"} and all(v is not None and judges_agree(v) for v in versions)
+    twins = len(judges) == 2 and any(_same_bits_as(a) == b for a, b in (judges, judges[::-1]))
+    return twins and all(v is not None and judges_agree(v) for v in versions)
+
+
+def _same_bits_as(name: str) -> str | None:
+    return JUDGES[name].same_bits_as if name in JUDGES else None  # "imported" is no judge of ours
 
 
 # --------------------------------------------------------------------------------------------------------- one table
@@ -274,11 +280,11 @@ def _table(
     )
 
 
-def _identity(model: Model) -> tuple[str, str, str]:
+def _identity(model: ModelFacts) -> tuple[str, str, str]:
     return (model.name, json.dumps(model.options, sort_keys=True), model.checkpoint_sha256 or model.slug)
 
 
-def _labels(models: Iterable[Model]) -> dict[tuple[str, str, str], str]:
+def _labels(models: Iterable[ModelFacts]) -> dict[tuple[str, str, str], str]:
     """A name for each model: with its options, and with the start of its checkpoint's hash where two are alike."""
     labels: dict[tuple[str, str, str], str] = {}
     for model in models:
@@ -300,9 +306,7 @@ def _place(seeds: dict[int, Result], result: Result) -> None:
     where = f"{b.model.name} on {b.task.name}, protocol {b.protocol}, seed {b.seed}"
     if a.judge.name == b.judge.name and (a.score != b.score or a.task.data_sha256 != b.task.data_sha256):
         raise UsageError(f"Two results contradict each other: {where} ({other.path} and {result.path}). Remove one.")
-    seeds[b.seed] = min(
-        other, result, key=lambda r: JUDGE_ORDER.index(r.record.judge.name) if r.record.judge.name in JUDGE_ORDER else 9
-    )
+    seeds[b.seed] = result if _same_bits_as(a.judge.name) == b.judge.name else other
 
 
 def _columns(of: Mapping[str, Mapping[str, Mapping[int, Result]]]) -> list[TaskColumn]:
@@ -367,7 +371,7 @@ def _mark(label: str, best: str, marked: Marked) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------------- published figures
-def _key(model: Model, options: Options) -> str | None:
+def _key(model: ModelFacts, options: Options) -> str | None:
     for name, key in options.keys.items():
         if _is_named(model, name):
             find(key)

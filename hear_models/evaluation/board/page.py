@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 
 from hear_models.evaluation.board.leaderboard import BEST, TIED, Board, Cell, ModelRow, Table, TaskColumn
-from hear_models.evaluation.board.published import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, SEPARATOR, find
+from hear_models.evaluation.board.published import NO_VERDICT, NOT_REPRODUCED, REPRODUCED, SEPARATOR, find
 from hear_models.evaluation.board.wording import (
     ABSENT,
     caveats,
@@ -30,7 +30,7 @@ from hear_models.version import __version__
 
 HERE = Path(__file__).parent
 TITLE = "Leaderboard"
-SIGNS = {REPRODUCED: "\u2713", NOT_REPRODUCED: "\u2717", NOT_COMPARABLE: "\u2013"}  # beside the words, never alone
+SIGNS = {REPRODUCED: "\u2713", NOT_REPRODUCED: "\u2717", NO_VERDICT: "\u2013"}  # beside the words, never alone
 WORDS = {BEST: "best", TIED: "tied"}
 SVG_WIDTH, SVG_HEIGHT, SVG_MARGIN = 96, 14, 5
 

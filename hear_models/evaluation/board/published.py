@@ -22,7 +22,7 @@ SCHEMA = "hear-models/published/1"
 SEPARATOR = " / "
 PERCENT, FRACTION = "percent", "fraction"
 EXPECTED_POINTS = 0.4  # the authors' own second evaluation of the published MW-MAE weights: at most 0.4 points off
-REPRODUCED, NOT_REPRODUCED, NOT_COMPARABLE = "reproduced", "not reproduced", "not comparable"
+REPRODUCED, NOT_REPRODUCED, NO_VERDICT = "reproduced", "not reproduced", "not comparable"
 
 
 class PublishedError(HearModelsError):
@@ -41,7 +41,7 @@ class Statistic:
 
 
 @dataclass(frozen=True)
-class Column:
+class PublishedColumn:
     """`task` is a HEAR task's folder name, None for anything else; `metric` as the kit names it where it is a kit's."""
 
     task: str | None
@@ -59,7 +59,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A table's line: `figures` by column name."""
 
     key: str
@@ -70,7 +70,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """One published table. `protocol` is "paper" or "hear" where it is one of the two, None where it is not known.
 
     `absent` says why a table that exists has no rows here.
@@ -84,8 +84,8 @@ class Table:
     protocol: str | None
     unit: str
     statistic: Statistic | None
-    columns: dict[str, Column]
-    rows: list[Row]
+    columns: dict[str, PublishedColumn]
+    rows: list[PublishedRow]
     absent: str | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -95,7 +95,7 @@ class Published:
     """A figure found for one model on one task, in fractions, with everything needed to cite and to judge it."""
 
     key: str | None
-    table: Table | None
+    table: PublishedTable | None
     value: float | None  # fraction
     spread: float | None = None  # fraction
     absent: str | None = None
@@ -110,7 +110,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`word` is REPRODUCED, NOT_REPRODUCED or NOT_COMPARABLE; `reason` is a clause that explains it."""
+    """`word` is REPRODUCED, NOT_REPRODUCED or NO_VERDICT; `reason` is a clause that explains it."""
 
     word: str
     reason: str
@@ -119,12 +119,12 @@ class Verdict:
 
 
 # --------------------------------------------------------------------------------------------------------- looking up
-def tables(folder: Path | None = None) -> list[Table]:
+def tables(folder: Path | None = None) -> list[PublishedTable]:
     """Every table of every file in `folder` (default: benchmarks/published), files in the order of their names."""
     return list(_all_tables(folder or resource("benchmarks/published")))
 
 
-def find(key: str, folder: Path | None = None) -> tuple[Table, Row]:
+def find(key: str, folder: Path | None = None) -> tuple[PublishedTable, PublishedRow]:
     """The row of that key; UsageError says which part of the key is not known."""
     parts = key.split(SEPARATOR)
     known = tables(folder)
@@ -185,21 +185,19 @@ def verdict(ours: Interval, protocol: str, published: Published) -> Verdict:
 
     Reproduced: both rounded to the published decimals differ by at most 0.4 points, or by at most the sum of both 95 %
     half widths, whichever is more. 0.4 points is how far the authors' second evaluation of the published MW-MAE weights
-    lay from the paper (specification 6.5). Not comparable: another protocol, or fewer seeds than the published figure
+    lay from the paper. Not comparable: another protocol, or fewer seeds than the published figure
     has, because the interval of few seeds is so wide that everything lies within it.
     """
     table = published.table
     if published.value is None or table is None:
-        return Verdict(NOT_COMPARABLE, published.absent or "no published figure")
+        return Verdict(NO_VERDICT, published.absent or "no published figure")
     if table.protocol != protocol:
-        return Verdict(
-            NOT_COMPARABLE, f"published with the protocol {table.protocol or 'not stated'}, ours is {protocol}"
-        )
+        return Verdict(NO_VERDICT, f"published with the protocol {table.protocol or 'not stated'}, ours is {protocol}")
     samples = table.statistic.samples if table.statistic else None
     if samples is None:
-        return Verdict(NOT_COMPARABLE, "over what the published figure is averaged is not stated")
+        return Verdict(NO_VERDICT, "over what the published figure is averaged is not stated")
     if ours.n < samples:
-        return Verdict(NOT_COMPARABLE, f"{ours.n} of the {samples} seeds of the published figure")
+        return Verdict(NO_VERDICT, f"{ours.n} of the {samples} seeds of the published figure")
     mean, other = 100 * ours.mean, 100 * published.value
     widths = [100 * width for width in (ours.half_width, published.spread) if width is not None]
     if published.decimals is not None:
@@ -213,8 +211,8 @@ def verdict(ours: Interval, protocol: str, published: Published) -> Verdict:
 
 # ------------------------------------------------------------------------------------------------------------ reading
 @lru_cache(maxsize=8)
-def _all_tables(folder: Path) -> tuple[Table, ...]:
-    found: list[Table] = []
+def _all_tables(folder: Path) -> tuple[PublishedTable, ...]:
+    found: list[PublishedTable] = []
     for path in sorted(folder.glob("*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_token)
@@ -234,15 +232,15 @@ def _no_token(token: str) -> Any:
     raise ValueError(f"it holds {token}")
 
 
-def _table(content: dict[str, Any], table: dict[str, Any]) -> Table:
+def _table(content: dict[str, Any], table: dict[str, Any]) -> PublishedTable:
     if table["unit"] not in (PERCENT, FRACTION):
         raise ValueError(f"unit {table['unit']!r} is neither {PERCENT} nor {FRACTION}")
     if bool(table["rows"]) == bool(table.get("absent")):
         raise ValueError(f"{table['name']}: either rows, or `absent` with the reason")
-    columns = {name: Column(**column) for name, column in table["columns"].items()}
+    columns = {name: PublishedColumn(**column) for name, column in table["columns"].items()}
     statistic = Statistic(**table["statistic"]) if table["statistic"] else None
     start = (content["topic"], table["name"])
-    return Table(
+    return PublishedTable(
         topic=content["topic"],
         paper=content["paper"],
         name=table["name"],
@@ -258,13 +256,13 @@ def _table(content: dict[str, Any], table: dict[str, Any]) -> Table:
     )
 
 
-def _row(start: Sequence[str], row: dict[str, Any], columns: dict[str, Column]) -> Row:
+def _row(start: Sequence[str], row: dict[str, Any], columns: dict[str, PublishedColumn]) -> PublishedRow:
     group, model = row.get("group"), row["model"]
     key = SEPARATOR.join([*start, *([group] if group else []), model])
     figures = {name: _figure(value, f"{key}, {name}") for name, value in row["values"].items()}
     if missing := columns.keys() ^ figures.keys():
         raise ValueError(f"{key}: columns and values differ in {sorted(missing)}")
-    return Row(key, group, model, figures, row.get("note"))
+    return PublishedRow(key, group, model, figures, row.get("note"))
 
 
 def _figure(value: Any, where: str) -> Figure:

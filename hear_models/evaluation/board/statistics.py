@@ -25,7 +25,7 @@ class Interval:
 
 
 def interval(values: Iterable[float]) -> Interval:
-    """Mean and half width t(0.975, n-1) * s / sqrt(n), s with n-1: the papers' "mean ± h" (specification 6.3).
+    """Mean and half width t(0.975, n-1) * s / sqrt(n), s with n-1: the papers' "mean ± h".
 
     Over the seeds of the probe it says how much of a score is the probe's luck; it says nothing of pretraining.
     Raises UsageError for no value at all.
@@ -71,7 +71,7 @@ def aggregate(
     tasks: Sequence[str],
     lower_is_better: frozenset[str] = frozenset(),
 ) -> Aggregate:
-    """s(m) over `tasks` from model → task → seed → score; the pool is every model given (specification 6.4).
+    """s(m) over `tasks` from model → task → seed → score; the pool is every model given.
 
     s(m) = 100/|T| * sum over tasks of (x - worst) / (best - worst), worst and best being means over seeds within the
     pool; a task on which all means are equal adds 0. So s(m) of another pool, or of other tasks, cannot be compared

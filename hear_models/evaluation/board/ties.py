@@ -14,6 +14,7 @@ from hear_models.evaluation.board.bootstrap import (
     resample,
 )
 from hear_models.evaluation.board.results import Result
+from hear_models.evaluation.runs.record import IMPORTED
 
 SAME_SCORE = 1e-4  # between a record's score and its predictions': float32, and clips of equal outputs
 
@@ -45,7 +46,7 @@ def mark_ties(
     if metric not in SUPPORTED:
         return Marked({}, f"no resampling rule for {metric}")
     there = {name: seeds for name, seeds in of_model.items() if all(seed.predictions_path for seed in seeds)}
-    if any(seed.record.judge.name == "imported" for seed in of_model[best]):
+    if any(seed.record.judge.name == IMPORTED for seed in of_model[best]):
         return Marked({}, "the kit stores predictions as pickles, which are never opened")
     if best not in there or len(there) < 2:
         return Marked({}, f"no predictions of {best if best not in there else 'the other models'}")

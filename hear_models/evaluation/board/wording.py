@@ -8,6 +8,7 @@ from hear_models.evaluation.board.bootstrap import ALPHA, RESAMPLES
 from hear_models.evaluation.board.leaderboard import BEST, ORIGINS, TIED, Cell, Table, TaskColumn
 from hear_models.evaluation.board.published import EXPECTED_POINTS, Published, public_best
 from hear_models.evaluation.board.statistics import Interval
+from hear_models.evaluation.runs.record import IMPORTED
 from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL
 
 ABSENT = "-"
@@ -85,9 +86,7 @@ def caveats(table: Table, marks: Mapping[str, str] = MARKS) -> list[str]:
 
 def _origin(table: Table) -> list[str]:
     if table.quick_look:
-        return [
-            "A quick look: a linear or nearest-neighbour probe, not the leaderboard's classifier. For yourself only."
-        ]
+        return [f"A quick look ({' and '.join(table.judges)}), not the leaderboard's classifier. For yourself only."]
     if table.origin == OFFICIAL:
         return []
     meaning = {
@@ -98,7 +97,7 @@ def _origin(table: Table) -> list[str]:
 
 
 def _judges(table: Table) -> list[str]:
-    if table.judges == ("imported",):
+    if table.judges == (IMPORTED,):
         return [
             "Imported from folders that hear-eval-kit wrote elsewhere: versions, weights and data are not known, and "
             "whether the models were trained is not known either."

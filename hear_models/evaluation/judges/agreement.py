@@ -13,8 +13,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hear_models.evaluation.judges.heareval_environment import REQUIREMENTS, SOURCES, cache_folder
-from hear_models.subjects.code import code_sha256
+from hear_models.evaluation.judges.heareval_environment import cache_folder
+from hear_models.evaluation.judges.table import code_of
 
 COMMITTED = Path(__file__).parent / "agreement.json"
 
@@ -41,12 +41,12 @@ class Proof:
 
 def builtin_sha256() -> str:
     """The code of our own judge."""
-    return code_sha256("hear_models.evaluation.judges.builtin")
+    return code_of("builtin")
 
 
 def heareval_sha256() -> str:
     """What runs the released kit: our code, the launcher with its shims, and the recipe of the environment."""
-    return code_sha256("hear_models.evaluation.judges.heareval", files=[REQUIREMENTS, SOURCES])
+    return code_of("heareval")
 
 
 def own_file() -> Path:
@@ -85,8 +85,3 @@ def judges_agree(torch_version: str, cpu_capability: str | None = None) -> bool:
         proof.torch == torch_version and cpu_capability in (None, proof.cpu_capability) and is_current(proof)
         for proof in proofs()
     )
-
-
-def how_to_prove() -> str:
-    """What to tell somebody whose judges are not known to agree."""
-    return "Run `python -m hear_models.evaluation.judges.equality` (minutes) to compare the judges under this torch."

@@ -1,6 +1,6 @@
 """Our own judge: the kit's prediction step as a plain loop, with the kit's bits in a fraction of its time.
 
-Specification 4. `judge` takes an embedding folder, a protocol and a seed, searches hyper-parameters on the first
+`judge` takes an embedding folder, a protocol and a seed, searches hyper-parameters on the first
 split, trains the remaining folds with the best ones, and scores every test split. On one machine its logits are those
 of hear-eval-kit 2021.1.3 to the last bit (CPU, one thread, the same torch). Another kind of processor multiplies
 matrices in another order, for the kit as for us, and gives other last bits.

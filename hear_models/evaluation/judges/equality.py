@@ -81,7 +81,7 @@ CASES = (
 
 
 def write_case(case: Case, folder: Path) -> Path:
-    """Write the embedding folder of a case as the kit lays it out (specification, section 3)."""
+    """Write the embedding folder of a case as the kit lays it out."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     centres = rng.standard_normal((len(case.labels), DIM)) * 0.5

@@ -1,4 +1,4 @@
-"""From frame-wise outputs to events: smoothing, threshold, runs, shortest length (specification 4.5)."""
+"""From frame-wise outputs to events as hear-eval-kit makes them: smoothing, threshold, runs, shortest length."""
 
 from __future__ import annotations
 

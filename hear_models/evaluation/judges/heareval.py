@@ -3,7 +3,7 @@
 `judge` hands it a farm of links to an embedding folder, reads what it wrote there, and leaves the folder itself as it
 was. The kit unpickles the labels of its embedding folders; it gets labels that were rebuilt from JSON instead, so that
 a folder from somebody else runs nothing. What the kit pickles is turned into arrays by the process that wrote it.
-Specification, sections 4 and 5; the shims are in heareval_launcher.py.
+The shims, each with its reason, are in heareval_launcher.py.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def judge(
     protocol: Protocol,
     seed: int,
     *,
+    random_labels: bool = False,
     environment: Path | None = None,
     device: str = "cpu",
     threads: int = 1,
@@ -60,9 +61,11 @@ def judge(
 
     `environment` is what `ensure_environment` gives, which is called if it is None. `device` is "cpu" or "cuda" (the
     first GPU; not tried). A grid or a seed that the kit does not have is put in its place and named in `shims`.
-    Raises JudgeError with the kit's last words if it fails, UsageError for a protocol that it cannot run. Ctrl-C ends
-    the kit and leaves nothing behind.
+    Raises JudgeError with the kit's last words if it fails, UsageError for what it cannot do: shuffle rows or labels,
+    or run on another device. Ctrl-C ends the kit and leaves nothing behind.
     """
+    if random_labels:
+        raise UsageError("The released hear-eval-kit cannot shuffle labels. Use `--judge builtin` for that.")
     if protocol.shuffle_train:
         raise UsageError("The released hear-eval-kit never shuffles. Use `--judge builtin` to shuffle.")
     if device.partition(":")[0] not in ("cpu", "cuda"):

@@ -3,7 +3,7 @@
 The kit cannot live beside us: it wants PyTorch Lightning 1.9, setuptools below 81 and more of its time. So its
 packages lie in a folder of their own (`pip install --target`), which the kit's process puts in front of everything
 else; torch, numpy and soundfile come from behind it, from the environment that runs hear-models, so that both judges
-compute with the same torch. Specification, section 5.
+compute with the same torch.
 
     python -m hear_models.evaluation.judges.heareval_environment        builds it and prints where it is
 """

@@ -4,7 +4,6 @@ This file is a program: `python -I -S heareval_launcher.py JOB.json`, started by
 which finds nothing but Python's standard library until `run` says where packages are. It imports nothing from
 hear_models. The job names the folder of pinned packages, the step and its arguments; the report that is written at
 the end names every shim that was put in, with the versions that were really imported.
-Specification, section 5, for every shim and its reason.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The probe that the kit trains on frozen embeddings, with its backward pass and Adam written out.
 
-Specification 4.3 and 4.4. The arithmetic is that of `nn.Linear`, `nn.BatchNorm1d`, `nn.Dropout`, `nn.ReLU` and
+The arithmetic is that of `nn.Linear`, `nn.BatchNorm1d`, `nn.Dropout`, `nn.ReLU` and
 `torch.optim.Adam`, kernel by kernel, so that on one machine the bits are those of the kit. Saved are autograd, modules,
 the optimiser's Python, and the memory that each step would ask for anew.
 """

@@ -12,16 +12,14 @@ import numpy as np
 class Fold:
     """One trained probe and its test split; a task without folds has one of these, its split "test".
 
-    `scores` maps every metric of the task to its value on the test split (shares in [0, 1], d' without a bound),
-    None where the value is infinite or not defined. `epoch` counts from 0 and is that of the checkpoint tested;
-    `validation_score` is what it scored there (None and None where a judge has no such thing).
+    Judges give them and records store them: its fields are those of `folds[]` in docs/records.md.
     """
 
     split: str
-    scores: dict[str, float | None]
-    validation_score: float | None
-    epoch: int | None
-    hyper_parameters: dict[str, Any]
+    scores: dict[str, float | None]  # every metric of the task; None where it is infinite or not defined
+    validation_score: float | None = None  # of the checkpoint tested; None where a judge has no such thing
+    epoch: int | None = None  # of that checkpoint, counted from 0
+    hyper_parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,28 @@ import numpy as np
 from hear_models.errors import UsageError
 from hear_models.evaluation.embeddings.folder import EmbeddingFolder, Split
 from hear_models.evaluation.judges.outcome import Fold, Outcome, Predictions
+from hear_models.evaluation.judges.protocols import Protocol
 from hear_models.metrics.clips import finite, score_clips
 
-PROBES = ("linear", "knn")
 NEIGHBOURS = 10
 ITERATIONS = 500
 
 
-def judge(folder: EmbeddingFolder, kind: str, seed: int = 0, *, random_labels: bool = False) -> Outcome:
-    """Train the probe `kind` ("linear" or "knn") for every test split and score it by the task's metrics.
+def judge_linear(folder: EmbeddingFolder, protocol: Protocol, seed: int, *, random_labels: bool = False) -> Outcome:
+    """Train the linear probe for every test split and score it by the task's metrics.
 
-    `seed` decides how labels are shuffled with `random_labels`; nothing else is drawn.
-    Raises UsageError for an event task, an unknown kind, or without scikit-learn.
+    `seed` decides how labels are shuffled with `random_labels`; nothing else is drawn, and no protocol searches.
+    Raises UsageError for an event task, or without scikit-learn.
     """
-    if kind not in PROBES:
-        raise UsageError(f"There is no probe {kind!r}. Choose one of: {', '.join(PROBES)}.")
+    return _judge(folder, "linear", seed, random_labels)
+
+
+def judge_knn(folder: EmbeddingFolder, protocol: Protocol, seed: int, *, random_labels: bool = False) -> Outcome:
+    """`judge_linear` with the nearest neighbours."""
+    return _judge(folder, "knn", seed, random_labels)
+
+
+def _judge(folder: EmbeddingFolder, kind: str, seed: int, random_labels: bool) -> Outcome:
     if folder.metadata.get("embedding_type") != "scene":
         raise UsageError(f"{folder.path.name} is an event task, and the quick look is for scenes. Use --judge builtin.")
     try:
@@ -56,7 +63,7 @@ def judge(folder: EmbeddingFolder, kind: str, seed: int = 0, *, random_labels: b
             output = FITS[kind](x, y, splits[test].embeddings, multiclass)
         said += [f"{test}: {str(warning.message).splitlines()[0]}" for warning in caught]
         predictions[test] = Predictions(splits[test].files, targets[test], output)
-        folds.append(Fold(test, _scores(folder, targets[test], output), None, None, {}))
+        folds.append(Fold(test, _scores(folder, targets[test], output)))
     scores = mean_scores(folds)
     return Outcome(
         score=_number(scores[folder.metadata["evaluation"][0]]),

@@ -1,6 +1,6 @@
 """The two ways HEAR numbers are made: the leaderboard's search ("hear") and the papers' ("paper").
 
-Source: hear-eval-kit 2021.1.3 and the papers' copy of it, as described in the specification, sections 4.1 and 6.1.
+Source: hear-eval-kit 2021.1.3 (heareval/predictions/task_predictions.py) and the papers' modified copy of it.
 A protocol is data: which probes are tried, how many of them, and which seeds a result consists of.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from hear_models.errors import UsageError
 
-# What never varies within one search (specification 4.1); times 1024 rows a batch, patience in validations.
+# What never varies within one search of the kit; batches in rows, patience in validations.
 FIXED: dict[str, tuple[Any, ...]] = {
     "hidden_dim": (1024,),
     "dropout": (0.1,),
@@ -64,7 +64,7 @@ class Protocol:
 
     `grid` maps a hyper-parameter to the values tried; `grid_points` is how many points of the shuffled grid are
     trained; `default_seeds` are the seeds that a published figure of this protocol consists of. `shuffle_train` is a
-    named deviation: the kit never shuffles (specification 4.3), and neither do we unless it is asked for.
+    named deviation: the kit never shuffles, and neither do we unless it is asked for.
     """
 
     name: str
@@ -101,11 +101,14 @@ PROTOCOLS: dict[str, Protocol] = {
     "hear": Protocol("hear"),
     "paper": Protocol("paper", GRIDS["paper"], grid_points=2, default_seeds=tuple(range(10))),
 }
+NOT_COMPARABLE = "not-comparable"  # stands in the record of a quick look, and in its file's name
+QUICK_LOOK = Protocol(NOT_COMPARABLE, {}, grid_points=1, default_seeds=(0,))  # nothing is searched
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of that name; UsageError names the known ones."""
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        raise UsageError(f"There is no protocol {name!r}. Choose one of: {', '.join(PROTOCOLS)}.") from None
+    """The protocol of that name, the quick look's included; UsageError names the two that HEAR numbers are made by."""
+    if name == NOT_COMPARABLE:
+        return QUICK_LOOK
+    if name not in PROTOCOLS:
+        raise UsageError(f"There is no protocol {name!r}. Choose one of: {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]

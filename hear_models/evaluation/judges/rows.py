@@ -1,6 +1,6 @@
 """From an embedding folder to what a training eats: which split is what, rows as tensors, and the guards.
 
-Specification 4.2. Rows keep their packed order; a k-fold training split is its folds one after another by name.
+As in hear-eval-kit, rows keep their packed order; a k-fold training split is its folds one after another by name.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def shuffled(split: Split, seed: int, name: str) -> Split:
 def training_rows(rows: Mapping[str, Rows], names: Sequence[str], batch_size: int) -> tuple[Rows, list[str]]:
     """The named splits one after another, and warnings. A last batch of a single row is left out.
 
-    Batch normalisation cannot train on one row: the kit stops there with an error (specification 5).
+    Batch normalisation cannot train on one row: the kit stops there with an error.
     """
     parts = [rows[name] for name in names]
     if len(parts) == 1:

@@ -1,6 +1,6 @@
 """One training of the probe: epochs in fixed order, validation by the primary metric alone, the earliest best kept.
 
-Specification 4.3 and 4.4. Random numbers are drawn where the kit draws them, so a search can be repeated bit for bit.
+Random numbers are drawn where hear-eval-kit draws them, so a search of its can be repeated bit for bit.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Validation:
     """One validation: the score as float32, and the postprocessing it was reached with (event tasks)."""
 
     score: float
@@ -154,15 +154,15 @@ def train(
     return best
 
 
-def validate(probe: Probe, valid: Rows, frames: list[FileFrames], reference: Events, goal: Goal) -> Judgement:
+def validate(probe: Probe, valid: Rows, frames: list[FileFrames], reference: Events, goal: Goal) -> Validation:
     """Score a network on a whole split by the goal's metric; of several postprocessings the best one counts."""
     logits = split_logits(probe, valid)
     if goal.metric is None:
         only = goal.postprocessing[0] if goal.postprocessing else None
-        return Judgement(_float32(loss(logits, valid.targets, goal.multilabel)), only)
+        return Validation(_float32(loss(logits, valid.targets, goal.multilabel)), only)
     prediction = activation(logits, goal.multilabel).cpu().numpy()
     if goal.metric not in EVENT_METRICS:
-        return Judgement(score_clips(goal.metric, prediction, valid.targets.cpu().numpy()), None)
+        return Validation(score_clips(goal.metric, prediction, valid.targets.cpu().numpy()), None)
     ways = goal.postprocessing
     scores = [
         score_events(goal.metric, events, reference, goal.labels)[goal.metric]
@@ -172,7 +172,7 @@ def validate(probe: Probe, valid: Rows, frames: list[FileFrames], reference: Eve
     chosen = max(
         range(len(ways)), key=lambda way: (0.0 if math.isnan(scores[way]) else scores[way], [*ways[way].values()])
     )
-    return Judgement(scores[chosen], ways[chosen])
+    return Validation(scores[chosen], ways[chosen])
 
 
 def split_logits(probe: Probe, rows: Rows) -> torch.Tensor:

@@ -7,6 +7,7 @@ inputs at the same place is stale, and whoever planned the job decides what beco
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import sys
@@ -18,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hear_models.errors import HearModelsError
+from hear_models.evaluation.judges.protocols import NOT_COMPARABLE, protocol
+from hear_models.evaluation.judges.table import JUDGES
 from hear_models.evaluation.runs.estimate import Work
 from hear_models.evaluation.runs.record import (
-    NOT_COMPARABLE,
     EmbeddingFacts,
-    FoldScores,
-    Judge,
-    Model,
+    JudgeFacts,
+    ModelFacts,
     Record,
     RecordError,
     TaskFacts,
@@ -33,56 +34,23 @@ from hear_models.evaluation.runs.record import (
     record_stem,
     write_record,
 )
-from hear_models.subjects.code import code_sha256
 from hear_models.version import __version__
 
 if TYPE_CHECKING:
-    from hear_models.evaluation.embeddings.folder import EmbeddingFolder
     from hear_models.evaluation.judges.outcome import Outcome
 
-PROBE_PREFIX = "probe-"
 REMAINS_S = 60.0  # a file in writing is younger
-ENTRANCE = {  # judge → the module whose code decides the numbers
-    "builtin": "hear_models.evaluation.judges.builtin",
-    "heareval": "hear_models.evaluation.judges.heareval",
-    "probe-linear": "hear_models.evaluation.judges.probe",
-    "probe-knn": "hear_models.evaluation.judges.probe",
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a worker needs, as plain data."""
-
-    model: Model
-    task: TaskFacts
-    folder: str  # of the embeddings
-    embeddings: EmbeddingFacts
-    protocol: str
-    judge: str
-    seed: int
-    code_sha256: str
-    path: str  # of the record
-    work: Work  # for the estimate of the time
-    name: str  # for people
-    command: tuple[str, ...] = ()
-    random_labels: bool = False
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a score follows from; two records with the same inputs hold the same score."""
+    """What a score follows from; two records with the same inputs and seed hold the same score."""
 
-    embeddings: str
-    code: str
+    embeddings: str  # sha256 of everything behind them: weights, options, task data, code, torch
+    judge_code: str  # sha256
     protocol: str
     judge: str
     random_labels: bool
-
-    def differences(self, other: Inputs) -> list[str]:
-        """In words, what is not the same."""
-        words = {"embeddings": "model, task data or code behind the embeddings", "code": "version of the judge"}
-        return [words.get(name, name) for name in vars(self) if getattr(self, name) != getattr(other, name)]
 
 
 def inputs_of(record: Record) -> Inputs:
@@ -92,32 +60,93 @@ def inputs_of(record: Record) -> Inputs:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies where a job's record goes."""
+class Job:
+    """Everything that a worker needs, as plain data."""
 
-    record: Record | None  # with the same inputs, complete: the job is done
-    stale: str | None  # why what lies there is not the job's result; None if nothing is there
+    model: ModelFacts
+    task: TaskFacts
+    inputs: Inputs
+    seed: int
+    folder: str  # of the embeddings
+    embeddings: EmbeddingFacts
+    path: str  # of the record
+    work: Work  # for the estimate of the time
+    name: str  # for people
+    command: tuple[str, ...] = ()
 
 
-def record_file(results: str | os.PathLike[str], model: Model, task: TaskFacts, inputs: Inputs, seed: int) -> Path:
-    """Where the record of a job goes."""
+# ------------------------------------------------------------------------------------------ what lies there already
+@dataclass(frozen=True)
+class Stale:
+    """Why a record is not the result of the job whose place it has."""
+
+    reasons: tuple[str, ...]
+    older_code: bool = False  # nothing but code is another one: the record is right for the code that made it
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier run left where a job's record goes: nothing, the job's own result, or a stale record."""
+
+    record: Record | None = None  # with the same inputs, complete: the job is done
+    stale: Stale | None = None
+
+
+def record_file(results: str | os.PathLike[str], model: ModelFacts, task: TaskFacts, inputs: Inputs, seed: int) -> Path:
+    """Where the record of a job goes: RESULTS/MODEL_SLUG/TASK/PROTOCOL.JUDGE.seed-SS.json."""
     stem = record_stem(inputs.protocol, inputs.judge, seed, inputs.random_labels)
     return Path(results) / model.slug / task.name / f"{stem}.json"
 
 
-def find(path: Path, inputs: Inputs) -> Found:
-    """Look for the record of a job with these inputs."""
+def find(path: Path, model: ModelFacts, task: TaskFacts, inputs: Inputs) -> Earlier:
+    """Look for the record of a job with these inputs; `model` and `task` say what is another one where they differ."""
     if not path.exists():
-        return Found(None, None)
+        return Earlier()
     try:
         record = read_record(path)
     except RecordError as error:
-        return Found(None, f"it cannot be read ({error})")
-    if differences := inputs.differences(inputs_of(record)):
-        return Found(None, f"another {', another '.join(differences)}")
+        return Earlier(stale=Stale((f"it cannot be read ({error})",)))
+    if inputs_of(record) != inputs:
+        return Earlier(stale=_why_stale(record, model, task, inputs))
     if record.predictions and not (path.parent / record.predictions).is_file():
-        return Found(None, None)  # half a result: the same job writes both files again
-    return Found(record, None)
+        return Earlier()  # half a result: the same job writes both files again
+    return Earlier(record)
+
+
+def _why_stale(record: Record, model: ModelFacts, task: TaskFacts, inputs: Inputs) -> Stale:
+    """The digest of the embeddings says only that something behind them differs; the record's other fields say what."""
+    found = inputs_of(record)
+    behind = {
+        "other weights": record.model.checkpoint_sha256 != model.checkpoint_sha256,
+        "other options": _json(record.model.options) != _json(model.options),
+        "other task data": record.task.data_sha256 != task.data_sha256,
+        "another version of torch": _release(record.versions.torch) not in (None, _release(versions({}).torch)),
+    }
+    rest = {
+        "another protocol": found.protocol != inputs.protocol,
+        "another judge": found.judge != inputs.judge,
+        "shuffled labels, or not": found.random_labels != inputs.random_labels,
+    }
+    other = [words for words, differs in rest.items() if differs]
+    code = []
+    if found.embeddings != inputs.embeddings:
+        named = [words for words, differs in behind.items() if differs]
+        other += named
+        known_weights = model.family is not None or model.checkpoint_sha256 is not None
+        what = "code behind the embeddings" if known_weights else "module itself or of our code behind the embeddings"
+        code += [] if named else [f"another version of the {what}"]
+    if found.judge_code != inputs.judge_code:
+        code.append("another version of the judge")
+    return Stale((*other, *code), older_code=not other)
+
+
+def _json(options: Mapping[str, object]) -> str:
+    return json.dumps(options, sort_keys=True)
+
+
+def _release(version: str | None) -> str | None:
+    """Without the build: "2.13.0+cpu" → "2.13.0"."""
+    return version and version.partition("+")[0]
 
 
 def records_beside(path: Path) -> list[Path]:
@@ -145,14 +174,14 @@ def put_aside(paths: Iterable[Path], now: float) -> list[Path]:
 
 # ------------------------------------------------------------------------------------------------------- in a worker
 @dataclass(frozen=True)
-class Result:
+class JobResult:
     """What a job tells: the rest is in its record."""
 
     score: float | None
     wall_s: float  # without the start of the worker
 
 
-def run_job(job: Job) -> Result:
+def run_job(job: Job) -> JobResult:
     """Judge, then write predictions and, last, the record. One thread.
 
     Raises what the judge raises, and HearModelsError if a file cannot be written.
@@ -160,11 +189,13 @@ def run_job(job: Job) -> Result:
     from hear_models.evaluation.embeddings.folder import read_embedding_folder
     from hear_models.evaluation.runs.predictions import write_predictions
 
-    if not job.judge.startswith(PROBE_PREFIX):  # a quick look does without torch, whose import takes longer than it
+    judge, inputs = JUDGES[job.inputs.judge], job.inputs
+    if judge.needs_torch:
         import torch
 
         torch.set_num_threads(1)
-    outcome = judge(read_embedding_folder(job.folder), job)
+    folder = read_embedding_folder(job.folder)
+    outcome = judge.judge(folder, protocol(inputs.protocol), job.seed, random_labels=inputs.random_labels)
     path = Path(job.path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +204,7 @@ def run_job(job: Job) -> Result:
     remove_remains(path)
     write_predictions(path.with_suffix(".npz"), outcome.predictions, outcome.events)
     write_record(path, record_of(job, outcome))
-    return Result(outcome.score, outcome.wall_s)
+    return JobResult(outcome.score, outcome.wall_s)
 
 
 def remove_remains(path: Path) -> None:
@@ -184,60 +215,40 @@ def remove_remains(path: Path) -> None:
                 remains.unlink()
 
 
-def judge(folder: EmbeddingFolder, job: Job) -> Outcome:
-    """Ask the judge that the job names."""
-    if job.judge.startswith(PROBE_PREFIX):
-        from hear_models.evaluation.judges import probe
-
-        return probe.judge(folder, job.judge.removeprefix(PROBE_PREFIX), job.seed, random_labels=job.random_labels)
-    from hear_models.evaluation.judges.protocols import protocol
-
-    if job.judge == "heareval":
-        from hear_models.evaluation.judges import heareval
-
-        return heareval.judge(folder, protocol(job.protocol), job.seed)
-    from hear_models.evaluation.judges import builtin
-
-    return builtin.judge(folder, protocol(job.protocol), job.seed, random_labels=job.random_labels)
-
-
 def record_of(job: Job, outcome: Outcome) -> Record:
     """The record of a job and its outcome."""
-    capability = None
-    if not job.judge.startswith(PROBE_PREFIX):
+    capability, inputs = None, job.inputs
+    if JUDGES[inputs.judge].needs_torch:
         import torch
 
         capability = torch.backends.cpu.get_cpu_capability()
     return Record(
         model=job.model,
         task=job.task,
-        protocol=job.protocol,
-        judge=Judge(job.judge, list(outcome.shims), outcome.threads, capability),
+        protocol=inputs.protocol,
+        judge=JudgeFacts(inputs.judge, list(outcome.shims), outcome.threads, capability),
         seed=job.seed,
         score=outcome.score,
         scores=outcome.scores,
-        folds=[
-            FoldScores(fold.split, fold.scores, fold.validation_score, fold.epoch, fold.hyper_parameters)
-            for fold in outcome.folds
-        ],
+        folds=outcome.folds,
         hyper_parameters=outcome.hyper_parameters,
         postprocessing=outcome.postprocessing,
         predictions=Path(job.path).with_suffix(".npz").name,
         embeddings=job.embeddings,
-        code_sha256=job.code_sha256,
+        code_sha256=inputs.judge_code,
         finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         device="cpu",
         versions=versions(outcome.versions),
         wall_s=outcome.wall_s,
         cpu_s=outcome.cpu_s,
         command=list(job.command),
-        random_labels=job.random_labels,
-        warnings=[*_quick_look(job), *outcome.warnings],
+        random_labels=inputs.random_labels,
+        warnings=[*_quick_look(inputs), *outcome.warnings],
     )
 
 
-def _quick_look(job: Job) -> list[str]:
-    return ["A quick look: not comparable with the leaderboard."] if job.protocol == NOT_COMPARABLE else []
+def _quick_look(inputs: Inputs) -> list[str]:
+    return ["A quick look: not comparable with the leaderboard."] if inputs.protocol == NOT_COMPARABLE else []
 
 
 def versions(of_judge: Mapping[str, str]) -> Versions:
@@ -257,9 +268,3 @@ def versions(of_judge: Mapping[str, str]) -> Versions:
         python=platform.python_version(),
         heareval=found.get("heareval"),
     )
-
-
-def code_of(judge_name: str) -> str:
-    """The sha256 over the code of a judge: its modules, and for the released kit the recipe of its environment."""
-    recipe = sorted((Path(__file__).parents[1] / "judges").glob("heareval*.txt")) if judge_name == "heareval" else []
-    return code_sha256(ENTRANCE[judge_name], files=recipe)

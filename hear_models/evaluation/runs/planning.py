@@ -6,13 +6,15 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.embeddings.extraction import key_sha256
 from hear_models.evaluation.judges.protocols import protocol
+from hear_models.evaluation.judges.table import code_of, find_judge
 from hear_models.evaluation.runs.estimate import Work
-from hear_models.evaluation.runs.jobs import Inputs, code_of, find, put_aside, record_file, records_beside
-from hear_models.evaluation.runs.record import Model, Record, TaskFacts, Weights
+from hear_models.evaluation.runs.jobs import Inputs, Stale, find, put_aside, record_file, records_beside
+from hear_models.evaluation.runs.record import ModelFacts, Record, TaskFacts, Weights
 from hear_models.evaluation.runs.settings import Request
 from hear_models.metrics.clips import LOWER_IS_BETTER
 from hear_models.subjects.subject import Loaded, Subject, parse_options, resolve
@@ -23,19 +25,19 @@ STEPS_A_SECOND, CLIP_S = 20.0, 8.0  # guesses, for estimates of time only
 
 
 @dataclass
-class Pair:
-    """One model on one task."""
+class ModelOnTask:
+    """One model on one task, every seed: what is done, what is to do, what lies in the way."""
 
     subject: Subject
     task: Task
-    model: Model
+    model: ModelFacts
     facts: TaskFacts
     seeds: list[int]
     short: str = ""  # of the task: "esc50"
     inputs: Inputs | None = None  # None: the task cannot be embedded, and `error` says why
     error: str | None = None
     done: dict[int, Record] = field(default_factory=dict)  # seed → the record that is there
-    stale: dict[Path, str] = field(default_factory=dict)  # record of other inputs → what is other
+    stale: dict[Path, Stale] = field(default_factory=dict)  # record of other inputs → what is another one
     loaded: Loaded | None = None  # kept when it is the only model
 
     @property
@@ -50,14 +52,14 @@ class Pair:
 
 
 @dataclass
-class Plan:
-    """All pairs; `left_out` are tasks that the judge cannot do."""
+class RunPlan:
+    """All pairs of a model and a task; `left_out` are tasks that the judge cannot do."""
 
-    pairs: list[Pair]
+    pairs: list[ModelOnTask]
     left_out: list[str]
 
     @property
-    def stale(self) -> dict[Path, str]:
+    def stale(self) -> dict[Path, Stale]:
         """Records of other inputs that lie where new ones go."""
         return {path: why for pair in self.pairs for path, why in pair.stale.items()}
 
@@ -66,7 +68,7 @@ class Plan:
         return put_aside(self.stale, time.time())
 
 
-def make_plan(request: Request, device: str) -> Plan:
+def make_plan(request: Request, device: str) -> RunPlan:
     """Resolve models, read tasks, compare with the records that are there. Writes nothing but digests of audio files.
 
     Raises UsageError for what cannot be evaluated at all and, unless the request says overwrite, for stale records.
@@ -83,21 +85,23 @@ def make_plan(request: Request, device: str) -> Plan:
             pair.short = short[task.name]
             pair.loaded = loaded if len(subjects) == 1 else None
             pairs.append(pair)
-    plan = Plan(pairs, left_out)
+    plan = RunPlan(pairs, left_out)
     # a quick look is repeated after every change of a model: its old records step aside by themselves
-    if plan.stale and not request.overwrite and not request.is_probe:
+    if plan.stale and not request.overwrite and not request.is_quick_look:
         _refuse_stale(plan.stale, Path(request.results))
     return plan
 
 
 def _tasks(request: Request) -> tuple[list[Task], list[str]]:
+    """The tasks that the judge can do, and the names of the others."""
     tasks = list_tasks(request.tasks_dir, request.only)
-    if not request.is_probe:
-        return tasks, []
-    scenes = [task for task in tasks if task.embedding_type != EVENT]
-    if not scenes:
-        raise UsageError("The quick look is for scene tasks, and there are only event tasks. Use --judge builtin.")
-    return scenes, [task.name for task in tasks if task.embedding_type == EVENT]
+    judge = find_judge(request.judge)
+    able = [task for task in tasks if task.embedding_type in judge.kinds]
+    if tasks and not able:
+        raise UsageError(
+            f"{judge.name} is for {' and '.join(judge.kinds)} tasks, and there are none. Use --judge builtin."
+        )
+    return able, [task.name for task in tasks if task not in able]
 
 
 def _subjects(request: Request) -> list[Subject]:
@@ -114,9 +118,9 @@ def _subjects(request: Request) -> list[Subject]:
     return subjects
 
 
-def _pair(request: Request, loaded: Loaded, task: Task, code: str) -> Pair:
+def _pair(request: Request, loaded: Loaded, task: Task, code: str) -> ModelOnTask:
     subject = loaded.subject
-    pair = Pair(subject, task, model_of(subject), task_of(task, None), request.seed_list)
+    pair = ModelOnTask(subject, task, model_of(subject), task_of(task, None), request.seed_list)
     try:
         key = key_sha256(loaded, task)
         pair.facts = task_of(task, task.data_sha256(loaded.sample_rate))
@@ -126,13 +130,12 @@ def _pair(request: Request, loaded: Loaded, task: Task, code: str) -> Pair:
     pair.inputs = Inputs(key, code, request.protocol_name, request.judge, request.random_labels)
     for seed in pair.seeds:
         path = record_file(request.results, pair.model, pair.facts, pair.inputs, seed)
-        found = find(path, pair.inputs)
-        if found.record is not None:
-            pair.done[seed] = found.record
+        if record := find(path, pair.model, pair.facts, pair.inputs).record:
+            pair.done[seed] = record
     # seeds that nobody asks for now count too: one mean must never mix two models or two versions of a judge
     for path in records_beside(record_file(request.results, pair.model, pair.facts, pair.inputs, 0)):
-        if why := find(path, pair.inputs).stale:
-            pair.stale[path] = why
+        if stale := find(path, pair.model, pair.facts, pair.inputs).stale:
+            pair.stale[path] = stale
     return pair
 
 
@@ -143,8 +146,13 @@ def short_names(tasks: list[Task]) -> dict[str, str]:
     return {name: head if head and counts[head] == 1 else name for name, head in heads.items()}
 
 
-def _refuse_stale(stale: dict[Path, str], results: Path) -> None:
-    lines = [f"  {path.relative_to(results)}\n    {why}" for path, why in list(stale.items())[:SHOWN_STALE]]
+def _refuse_stale(stale: dict[Path, Stale], results: Path) -> None:
+    if all(why.older_code for why in stale.values()):
+        _refuse_older_code(stale, results)
+    lines = [
+        f"  {path.relative_to(results)}\n    {', '.join(why.reasons)}"
+        for path, why in list(stale.items())[:SHOWN_STALE]
+    ]
     if len(stale) > SHOWN_STALE:
         lines.append(f"  and {len(stale) - SHOWN_STALE} more")
     n = "1 record lies" if len(stale) == 1 else f"{len(stale)} records lie"
@@ -155,10 +163,22 @@ def _refuse_stale(stale: dict[Path, str], results: Path) -> None:
     )
 
 
-def model_of(subject: Subject) -> Model:
+def _refuse_older_code(stale: dict[Path, Stale], results: Path) -> NoReturn:
+    """What everybody with results meets after an update: their records are right, and of another version."""
+    first = next(iter(stale)).relative_to(results)
+    n = f"The record {first} is" if len(stale) == 1 else f"{len(stale)} records ({first} is the first of them) are"
+    reasons = ", ".join(dict.fromkeys(reason for why in stale.values() for reason in why.reasons))
+    raise UsageError(
+        f"{n} of older code ({reasons}), made from the same weights, options and task data: --overwrite puts aside "
+        "what is older and makes it anew (nothing is deleted), another --results keeps both, and "
+        "`hear-models leaderboard` shows older records as they are. Nothing was changed."
+    )
+
+
+def model_of(subject: Subject) -> ModelFacts:
     """The record's words for a subject."""
     file = subject.checkpoint.name if subject.checkpoint else None
-    return Model(
+    return ModelFacts(
         name=name_of(subject.name),
         slug=subject.slug,
         module=subject.module,
@@ -196,7 +216,7 @@ def task_of(task: Task, data_sha256: str | None) -> TaskFacts:
 def judging(request: Request, task: Task) -> Work:
     """The work of one seed, in numbers that compare: rows times trainings."""
     folds = 1 if task.split_mode == "trainvaltest" else len(task.splits)
-    points = 1 if request.is_probe else protocol(request.protocol_name).grid_points
+    points = protocol(request.protocol_name).grid_points
     rows_a_clip = 1.0 if task.embedding_type != EVENT else STEPS_A_SECOND * (task.sample_duration or CLIP_S)
     rows = sum(task.counts.values()) * rows_a_clip + 200.0  # a training of few rows is not free
     return Work(request.judge, task.name, rows * (points + folds - 1))

@@ -26,7 +26,6 @@ class State:
     clips: tuple[int, int] | None = None  # of that pair: embedded, all
     jobs: int = 0
     jobs_done: int = 0
-    jobs_skipped: int = 0
     running: list[tuple[str, float]] = field(default_factory=list)
     left_s: float | None = None
     failed: int = 0

@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.errors import HearModelsError
+from hear_models.evaluation.judges.outcome import Fold
+from hear_models.evaluation.judges.protocols import NOT_COMPARABLE, PROTOCOLS
+from hear_models.evaluation.judges.table import JUDGES
 from hear_models.files import write_atomically
 
 SCHEMA = "hear-models/record/1"
-JUDGES = ("builtin", "heareval", "probe-linear", "probe-knn", "imported")
-NOT_COMPARABLE = "not-comparable"  # the protocol of a quick look: stands in the record and in the file's name
-PROTOCOL_NAMES = ("hear", "paper", NOT_COMPARABLE)
+IMPORTED = "imported"  # in the place of a judge: scores that hear-eval-kit wrote elsewhere
+JUDGE_NAMES = (*JUDGES, IMPORTED)
+PROTOCOL_NAMES = (*PROTOCOLS, NOT_COMPARABLE)
 LARGEST_BYTES = 32 * 2**20  # of a record that is read; ours have a few kilobytes
 _PLAIN_NAME = re.compile(r"[^\x00-\x20\x7f./\\][^\x00-\x1f\x7f/\\]{0,199}")
 _CONTROL = re.compile(
@@ -45,7 +48,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelFacts:
     """What was evaluated."""
 
     name: str  # as people call it: "mwmae-nano", "my_package"
@@ -74,24 +77,13 @@ class TaskFacts:
 
 
 @dataclass(frozen=True)
-class Judge:
+class JudgeFacts:
     """Who trained the classifiers and computed the scores."""
 
-    name: str  # one of JUDGES
+    name: str  # one of JUDGE_NAMES
     shims: list[str] = field(default_factory=list)  # what a launcher changed around the released kit
     threads: int | None = None
     cpu_capability: str | None = None  # torch's word for the processor's vector unit ("AVX512"): it decides bits
-
-
-@dataclass(frozen=True)
-class FoldScores:
-    """One test split."""
-
-    split: str
-    scores: dict[str, float | None]  # metric → score
-    validation_score: float | None = None
-    epoch: int | None = None  # 0-based, of the chosen checkpoint
-    hyper_parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,19 +114,19 @@ class Versions:
 class Record:
     """One model on one task with one seed. Scores are fractions, not percent; times are seconds."""
 
-    model: Model
+    model: ModelFacts
     task: TaskFacts
     protocol: str  # one of PROTOCOL_NAMES
-    judge: Judge
+    judge: JudgeFacts
     seed: int
     score: float | None  # primary metric on the test split; k-fold: mean over the folds
     scores: dict[str, float | None]  # every metric, likewise
-    folds: list[FoldScores] = field(default_factory=list)
+    folds: list[Fold] = field(default_factory=list)
     hyper_parameters: dict[str, Any] = field(default_factory=dict)  # chosen by the validation score
     postprocessing: dict[str, Any] = field(default_factory=dict)  # event tasks: the filter and the shortest event, ms
     predictions: str | None = None  # file beside the record (.npz)
     embeddings: EmbeddingFacts | None = None  # the judge "imported" may lack these four
-    code_sha256: str | None = None
+    code_sha256: str | None = None  # of the judge; the model's counts in `embeddings.sha256`
     finished: str | None = None  # ISO 8601, UTC: 2026-01-31T23:59:59Z
     device: str | None = None  # of the judge
     versions: Versions = field(default_factory=Versions)
@@ -151,14 +143,10 @@ class Record:
         return self.protocol != NOT_COMPARABLE and not self.random_labels
 
 
-def record_path(results: str | os.PathLike[str], record: Record) -> Path:
-    """RESULTS/MODEL_SLUG/TASK/PROTOCOL.JUDGE.seed-SS.json, `.random-labels` before the seed if labels were shuffled."""
-    name = f"{record_stem(record.protocol, record.judge.name, record.seed, record.random_labels)}.json"
-    return Path(results) / record.model.slug / record.task.name / name
-
-
 def record_stem(protocol: str, judge: str, seed: int, random_labels: bool = False) -> str:
-    """Name of a record's file without ".json"; its predictions have the same with ".npz"."""
+    """Name of a record's file without ".json": PROTOCOL.JUDGE.seed-SS, `.random-labels` before the seed if labels were
+    shuffled. Its predictions have the same with ".npz".
+    """
     return f"{protocol}.{judge}{'.random-labels' if random_labels else ''}.seed-{seed:02d}"
 
 
@@ -329,7 +317,7 @@ def _text(value: str, where: str) -> str:
 def _check(record: Record) -> None:
     """What types do not say."""
     _one_of("protocol", record.protocol, PROTOCOL_NAMES)
-    _one_of("judge.name", record.judge.name, JUDGES)
+    _one_of("judge.name", record.judge.name, JUDGE_NAMES)
     _one_of("task.origin", record.task.origin, ("official", "unofficial", "synthetic", "user"))
     _one_of("task.embedding_type", record.task.embedding_type, ("scene", "event"))
     _one_of("task.prediction_type", record.task.prediction_type, ("multiclass", "multilabel"))
@@ -342,14 +330,15 @@ def _check(record: Record) -> None:
             raise ValueError(f"{name} is {_short(value)}, which is no name")
     if not 0 <= record.seed < 2**32 or any(count < 0 for count in record.task.counts.values()):
         raise ValueError("a seed lies from 0 to 2**32 - 1, and counts are not negative")
-    if (record.judge.name.startswith("probe-")) != (record.protocol == NOT_COMPARABLE):
-        raise ValueError(f"the protocol {NOT_COMPARABLE!r} and the judges probe-linear and probe-knn belong together")
+    quick_looks = [judge.name for judge in JUDGES.values() if not judge.comparable]
+    if (record.judge.name in quick_looks) != (record.protocol == NOT_COMPARABLE):
+        raise ValueError(f"the protocol {NOT_COMPARABLE!r} and the judges {', '.join(quick_looks)} belong together")
     if record.finished is not None and not _ISO_UTC.fullmatch(record.finished):
         raise ValueError(f"finished is {_short(record.finished)}, expected for instance 2026-01-31T23:59:59Z")
-    if record.judge.name != "imported":
+    if record.judge.name != IMPORTED:
         for name in ("embeddings", "code_sha256", "finished", "device"):
             if getattr(record, name) is None:
-                raise ValueError(f"{name} is null, which only the judge 'imported' may say")
+                raise ValueError(f"{name} is null, which only the judge {IMPORTED!r} may say")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -18,19 +18,21 @@ import torch
 
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.embeddings.extraction import Extraction, extract
+from hear_models.evaluation.judges.table import find_judge
 from hear_models.evaluation.runs.estimate import Estimate, Work
-from hear_models.evaluation.runs.jobs import Job, Result, record_file, run_job
-from hear_models.evaluation.runs.planning import Pair, Plan, embedding, judging, make_plan
+from hear_models.evaluation.runs.jobs import Job, JobResult, record_file, run_job
+from hear_models.evaluation.runs.planning import ModelOnTask, RunPlan, embedding, judging, make_plan
 from hear_models.evaluation.runs.progress import Reporter
 from hear_models.evaluation.runs.record import EmbeddingFacts
 from hear_models.evaluation.runs.settings import Request
-from hear_models.evaluation.runs.summary import Failure, Summary
-from hear_models.execution.local import Done, Workers
+from hear_models.evaluation.runs.summary import Failure, RunSummary
+from hear_models.execution.local import Workers
+from hear_models.execution.pool import Done, Pool
 
 POLL_S = 0.5
 
 
-def evaluate(request: Request, reporter: Reporter | None = None, *, dry_run: bool = False) -> Summary:
+def evaluate(request: Request, reporter: Reporter | None = None, *, dry_run: bool = False) -> RunSummary:
     """Do what is asked; what was finished before is kept and not done again.
 
     Returns:
@@ -46,7 +48,7 @@ def evaluate(request: Request, reporter: Reporter | None = None, *, dry_run: boo
     reporter = reporter or Reporter(quiet=True)
     device = device_of(request)
     plan = make_plan(request, device)
-    summary = Summary.of(request, plan)
+    summary = RunSummary.of(request, plan)
     summary.results = shown_results
     if dry_run:
         return summary
@@ -54,7 +56,7 @@ def evaluate(request: Request, reporter: Reporter | None = None, *, dry_run: boo
     if summary.put_aside:
         more = f" and {len(summary.put_aside) - 1} more" if len(summary.put_aside) > 1 else ""
         reporter.say(f"put aside: {summary.put_aside[0]}{more}")
-    _Run(request, plan, summary, reporter, device).go()
+    _Evaluation(request, plan, summary, reporter, device).go()
     return summary
 
 
@@ -79,10 +81,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Run:
+class _Evaluation:
     """The work that a plan leaves to do."""
 
-    def __init__(self, request: Request, plan: Plan, summary: Summary, reporter: Reporter, device: str) -> None:
+    def __init__(self, request: Request, plan: RunPlan, summary: RunSummary, reporter: Reporter, device: str) -> None:
         self.request, self.summary, self.reporter, self.device = request, summary, reporter, device
         self.to_embed = [pair for pair in plan.pairs if pair.todo]
         self.to_judge = {(pair.name, seed): judging(request, pair.task) for pair in self.to_embed for seed in pair.todo}
@@ -97,11 +99,7 @@ class _Run:
         state.embeddings, state.jobs = len(self.to_embed), len(self.to_judge)
         if not self.to_embed:
             return
-        if self.request.judge == "heareval":
-            from hear_models.evaluation.judges.heareval import ensure_environment
-
-            self.reporter.say("looking for the released kit's environment, or building it (once, minutes)")
-            ensure_environment()
+        find_judge(self.request.judge).prepare(self.reporter.say)
         with Workers(run_job, min(self.request.jobs or cores(), state.jobs)) as workers:
             while self.to_embed:
                 slug = self.to_embed[0].subject.slug
@@ -114,7 +112,7 @@ class _Run:
                 self._poll(workers, POLL_S)
 
     # ------------------------------------------------------------------------------------------------- embeddings
-    def _embed_model(self, pairs: list[Pair], workers: Workers[Job]) -> None:
+    def _embed_model(self, pairs: list[ModelOnTask], workers: Pool[Job]) -> None:
         loaded = pairs[0].loaded
         for pair in pairs:
             self.reporter.state.embedding, self.reporter.state.clips = pair.name, None
@@ -137,7 +135,7 @@ class _Run:
             self._add_jobs(pair, extraction, workers)
         self.reporter.state.embedding = self.reporter.state.clips = None
 
-    def _progress(self, pair: Pair, workers: Workers[Job], began: float) -> Callable[[int, int], None]:
+    def _progress(self, pair: ModelOnTask, workers: Pool[Job], began: float) -> Callable[[int, int], None]:
         def report(done: int, of: int) -> None:
             self.reporter.state.clips = (done, of)
             if self.meanwhile:
@@ -147,7 +145,7 @@ class _Run:
 
         return report
 
-    def _lost(self, pair: Pair, error: str) -> None:
+    def _lost(self, pair: ModelOnTask, error: str) -> None:
         for seed in pair.todo:
             self.to_judge.pop((pair.name, seed), None)
         self.summary.failed.append(Failure(pair.name, error, jobs=len(pair.todo)))
@@ -155,7 +153,7 @@ class _Run:
         state.embeddings_done, state.jobs = state.embeddings_done + 1, state.jobs - len(pair.todo)
         self.reporter.failed(pair.name, error)
 
-    def _add_jobs(self, pair: Pair, extraction: Extraction, workers: Workers[Job]) -> None:
+    def _add_jobs(self, pair: ModelOnTask, extraction: Extraction, workers: Pool[Job]) -> None:
         assert pair.inputs is not None
         if extraction.sha256 != pair.inputs.embeddings:  # the task's files changed between the plan and now
             self._lost(pair, "the model or the task's files changed while this run was going on. Start it again.")
@@ -173,17 +171,14 @@ class _Run:
             job = Job(
                 model=pair.model,
                 task=pair.facts,
+                inputs=pair.inputs,
+                seed=seed,
                 folder=str(extraction.folder),
                 embeddings=facts,
-                protocol=pair.inputs.protocol,
-                judge=pair.inputs.judge,
-                seed=seed,
-                code_sha256=pair.inputs.code,
                 path=str(record_file(self.request.results, pair.model, pair.facts, pair.inputs, seed)),
                 work=self.to_judge.pop((pair.name, seed)),
                 name=f"{pair.name}  seed {seed}",
                 command=self.request.command,
-                random_labels=self.request.random_labels,
             )
             if self.meanwhile:
                 workers.submit(job)
@@ -191,12 +186,12 @@ class _Run:
                 self.ready.append(job)
 
     # ---------------------------------------------------------------------------------------------------- judging
-    def _poll(self, workers: Workers[Job], timeout_s: float) -> None:
+    def _poll(self, workers: Pool[Job], timeout_s: float) -> None:
         for done in workers.poll(timeout_s):
             self._note(done, workers)
         self._draw(workers)
 
-    def _note(self, done: Done[Job], workers: Workers[Job]) -> None:
+    def _note(self, done: Done[Job], workers: Pool[Job]) -> None:
         job = done.job
         row = self.rows[job.model.slug, job.task.name]
         if done.error is not None:
@@ -204,7 +199,7 @@ class _Run:
             self.reporter.state.jobs_done += 1
             self.reporter.failed(job.name, done.error)
         else:
-            result: Result = done.result
+            result: JobResult = done.result
             row.scores[job.seed] = result.score
             row.scores = dict(sorted(row.scores.items()))
             self.summary.done += 1
@@ -215,7 +210,7 @@ class _Run:
         if not row.to_do:
             self.reporter.finished(job.name.rpartition("  seed ")[0], len(row.scores), shown(row.mean))
 
-    def _draw(self, workers: Workers[Job], now: tuple[Work, float, float] | None = None) -> None:
+    def _draw(self, workers: Pool[Job], now: tuple[Work, float, float] | None = None) -> None:
         """Show where the run stands; `now`: the embedding in work, its seconds so far, and its share that is done."""
         state = self.reporter.state
         state.running = [(job.name, seconds) for job, seconds in workers.running]

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hear_models.errors import UsageError
-from hear_models.evaluation.judges.protocols import PROTOCOLS
-from hear_models.evaluation.runs.record import JUDGES, NOT_COMPARABLE
+from hear_models.evaluation.judges.protocols import NOT_COMPARABLE, PROTOCOLS, protocol
+from hear_models.evaluation.judges.table import find_judge
 
-PROBE_PREFIX = "probe-"
 LARGEST_SEED = 2**32 - 1
 FLOORS = ("logmel-stats", "random-projection")  # what a score is worth shows beside models that learned nothing
 
@@ -24,9 +23,9 @@ class Request:
         models: names as `subject.resolve` takes them.
         floors: evaluated behind the models, without `settings`, unless they are among them already.
         tasks_dir: folder of task folders; `only` names some of them as `tasks.list_tasks` takes them.
-        protocol: "hear" or "paper"; None for a probe.
-        judge: "builtin", "heareval", "probe-linear" or "probe-knn".
-        seeds: None for those of the protocol (hear 42, paper 0 to 9, a probe 0).
+        protocol: "hear" or "paper"; a quick look has none.
+        judge: a name in judges/table.py.
+        seeds: None for those of the protocol (hear 42, paper 0 to 9, a quick look 0).
         jobs: judges at once; None for the number of cores.
         results: folder of the records; embeddings_dir: folder of the embeddings.
         device: of the embeddings; None for a GPU if there is one. Judges run on the CPU.
@@ -55,21 +54,21 @@ class Request:
     command: tuple[str, ...] = ()
 
     @property
-    def is_probe(self) -> bool:
-        """A quick look."""
-        return self.judge.startswith(PROBE_PREFIX)
+    def is_quick_look(self) -> bool:
+        """Whether the scores may not stand in a leaderboard; UsageError for an unknown judge."""
+        return not find_judge(self.judge).comparable
 
     @property
     def protocol_name(self) -> str:
         """As the records say it."""
-        return NOT_COMPARABLE if self.is_probe or self.protocol is None else self.protocol
+        return NOT_COMPARABLE if self.is_quick_look or self.protocol is None else self.protocol
 
     @property
     def seed_list(self) -> list[int]:
         """The seeds, in order, each once."""
         if self.seeds is not None:
             return list(dict.fromkeys(self.seeds))
-        return [0] if self.is_probe else list(PROTOCOLS[self.protocol_name].default_seeds)
+        return list(protocol(self.protocol_name).default_seeds)
 
     def check(self) -> None:
         """Raise UsageError for what can be seen without a model or a task."""
@@ -77,14 +76,13 @@ class Request:
             raise UsageError("There is no model to evaluate. Name at least one; `hear-models list` shows ours.")
         if twice := [name for name in self.models if list(self.models).count(name) > 1]:
             raise UsageError(f"{twice[0]} is named twice. Name each model once.")
-        if self.judge not in JUDGES or self.judge == "imported":
-            raise UsageError(f"There is no judge {self.judge!r}. Choose one of: {', '.join(JUDGES[:-1])}.")
-        if not self.is_probe and self.protocol not in PROTOCOLS:
+        judge = find_judge(self.judge)
+        if judge.comparable and self.protocol not in PROTOCOLS:
             raise UsageError(f"There is no protocol {self.protocol!r}. Choose one of: {', '.join(PROTOCOLS)}.")
         if not self.seed_list or not all(0 <= seed <= LARGEST_SEED for seed in self.seed_list):
             raise UsageError(f"Seeds are {self.seed_list}. Give numbers from 0 to {LARGEST_SEED}.")
-        if self.random_labels and self.judge == "heareval":
-            raise UsageError("The released kit cannot shuffle labels. Use --random-labels with --judge builtin.")
+        if self.random_labels and not judge.shuffles:
+            raise UsageError(f"The judge {judge.name} cannot shuffle labels. Use --random-labels with --judge builtin.")
         if not Path(self.tasks_dir).is_dir():
             raise UsageError(
                 f"{self.tasks_dir} is no folder. Give the folder that holds the task folders; "

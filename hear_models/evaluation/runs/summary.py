@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hear_models.evaluation.judges.protocols import NOT_COMPARABLE
+from hear_models.evaluation.judges.table import JUDGES
 from hear_models.evaluation.runs.progress import fit
 
 if TYPE_CHECKING:
-    from hear_models.evaluation.runs.planning import Plan
+    from hear_models.evaluation.runs.planning import RunPlan
     from hear_models.evaluation.runs.settings import Request
 
 
 @dataclass
-class Row:
-    """One model on one task; scores are fractions."""
+class SeedScores:
+    """One model on one task, the score of each seed; scores are fractions."""
 
     model: str
     slug: str
@@ -47,7 +49,7 @@ class Failure:
 
 
 @dataclass
-class Summary:
+class RunSummary:
     """What was done; `as_dict` is the `--json` output."""
 
     protocol: str
@@ -55,7 +57,7 @@ class Summary:
     seeds: list[int]
     results: str
     random_labels: bool
-    rows: list[Row]
+    rows: list[SeedScores]
     left_out: list[str] = field(default_factory=list)
     put_aside: list[str] = field(default_factory=list)
     jobs: int = 0
@@ -64,16 +66,16 @@ class Summary:
     failed: list[Failure] = field(default_factory=list)
 
     @staticmethod
-    def of(request: Request, plan: Plan) -> Summary:
+    def of(request: Request, plan: RunPlan) -> RunSummary:
         """Before anything was done."""
         rows = []
         for pair in plan.pairs:
-            row = Row(pair.model.name, pair.model.slug, pair.task.name, pair.task.origin, pair.facts.primary)
+            row = SeedScores(pair.model.name, pair.model.slug, pair.task.name, pair.task.origin, pair.facts.primary)
             row.scores = {seed: record.score for seed, record in sorted(pair.done.items())}
             row.dim = next((r.embeddings.dim for r in pair.done.values() if r.embeddings), None)
             row.to_do = pair.todo
             rows.append(row)
-        return Summary(
+        return RunSummary(
             protocol=request.protocol_name,
             judge=request.judge,
             seeds=request.seed_list,
@@ -103,18 +105,18 @@ class Summary:
     def marks(self) -> list[str]:
         """Why the scores are no result, if they are none; stands above and below the table."""
         marks = []
-        if self.judge.startswith("probe-"):
+        if not JUDGES[self.judge].comparable:
             marks.append(f"QUICK LOOK ({self.judge}): not comparable with the leaderboard or any paper.")
         if self.random_labels:
             marks.append("RANDOM LABELS: no result. A score above chance would mean that something leaks.")
         return marks
 
 
-def table(summary: Summary) -> str:
+def table(summary: RunSummary) -> str:
     """The scores as text of at most 80 columns, marks first and last, and what to do next."""
     lines = [*summary.marks]
     how = f"{summary.judge}, {seeds_text(summary.seeds)}"
-    how = how if summary.protocol == "not-comparable" else f"protocol {summary.protocol}, {how}"
+    how = how if summary.protocol == NOT_COMPARABLE else f"protocol {summary.protocol}, {how}"
     lines.append(f"{how}; {summary.done} done, {summary.kept} kept, {summary.jobs_failed} failed")
     lines += ["", f"  {'task':<32} {'metric':<21} {'mean':>6} seeds"]
     for slug in dict.fromkeys(row.slug for row in summary.rows):
@@ -125,18 +127,19 @@ def table(summary: Summary) -> str:
     if any(row.origin == "synthetic" for row in summary.rows):
         lines.append("Synthetic tasks say nothing about the real ones.")
     if summary.left_out:
-        lines.append(f"Left out, as the quick look is for scenes: {', '.join(summary.left_out)}")
+        kinds = " and ".join(JUDGES[summary.judge].kinds)
+        lines.append(f"Left out, as {summary.judge} is for {kinds} tasks: {', '.join(summary.left_out)}")
     lines += summary.marks or [f"records: {summary.results}", f"table:   hear-models leaderboard {summary.results}"]
     return "\n".join(lines)
 
 
-def _line(row: Row) -> str:
+def _line(row: SeedScores) -> str:
     score = "failed" if not row.scores else "-" if row.mean is None else f"{row.mean:.4f}"
     mark = "" if row.origin == "official" else f"  {row.origin}"
     return f"  {fit(row.task, '', 32):<32} {fit(row.metric, '', 21):<21} {score:>6} {len(row.scores):>4}{mark}"
 
 
-def plan_text(summary: Summary) -> str:
+def plan_text(summary: RunSummary) -> str:
     """What a run would do, for `--dry-run`."""
     lines = [*summary.marks, f"{summary.jobs} jobs: {summary.kept} are done, {summary.jobs - summary.kept} to do."]
     for row in summary.rows:

@@ -1,0 +1,41 @@
+"""What commands share where a person sits: a line of progress that overwrites itself, and an orderly end by Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+WIDTH = 78
+CLEARED = "\r\x1b[2K"  # the line, and the cursor at its start
+
+
+class ProgressLine:
+    """A context for one line on stderr that is gone afterwards; where nobody looks (a log, a pipe) it says nothing."""
+
+    def __init__(self, wanted: bool = True) -> None:
+        self._live = wanted and sys.stderr.isatty()
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def say(self, text: str) -> None:
+        """Replace the line."""
+        if self._live:
+            click.echo(f"{CLEARED}{text[:WIDTH]}", nl=False, err=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            click.echo(CLEARED, nl=False, err=True)
+
+
+@contextmanager
+def stopping_with(message: str) -> Iterator[None]:
+    """Ctrl-C ends the command with one line on stderr, which says what is kept, and with exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(message, err=True)
+        sys.exit(130)
