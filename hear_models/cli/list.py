@@ -16,9 +16,13 @@ WHAT = {
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list instead of a table.")
-def command(as_json: bool) -> None:
+@click.option("--all", "show_all", is_flag=True, help="Also the sizes without weights, for training of your own.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list of all models.")
+def command(show_all: bool, as_json: bool) -> None:
     """List the models: name, dimensions, and whether there are weights.
+
+    Shown are the models that you can use as they are, then those whose official
+    weights exist. With --all also the untrained sizes.
 
     A name is what `hear_models.load_model`, `hear-models embed --model` and
     `hear-models info` take. A star marks the default of its family.
@@ -27,13 +31,15 @@ def command(as_json: bool) -> None:
 
     from hear_models.zoo import list_models
 
-    entries = list_models()
+    every = list_models()
     if as_json:
-        rows = [asdict(entry) for entry in entries]
+        rows = [asdict(entry) for entry in every]
         for row in rows:
             del row["manifest"]  # `info` tells it
         click.echo(json.dumps(rows, indent=1))
         return
+
+    entries = every if show_all else [entry for entry in every if entry.status != "untrained"]
 
     from rich import box
     from rich.console import Console
@@ -51,3 +57,5 @@ def command(as_json: bool) -> None:
     console.print(table)
     for status in dict.fromkeys(entry.status for entry in entries):
         console.print(f"{status}: {WHAT[status]}")
+    if len(every) > len(entries):
+        console.print(f"{len(every) - len(entries)} untrained sizes more: hear-models list --all")

@@ -41,12 +41,12 @@ class Grid:
     @property
     def columns(self) -> int:
         """Patches over time: the steps of a unit."""
-        return self.frames // self.patch_frames
+        return self.frames // max(1, self.patch_frames)
 
     @property
     def rows(self) -> int:
         """Patches over bands: what is put side by side in a step."""
-        return self.bands // self.patch_bands
+        return self.bands // max(1, self.patch_bands)
 
     @property
     def tokens(self) -> int:
@@ -103,6 +103,11 @@ class PatchModel(HearModel):
         trim: bool = False,
     ) -> None:
         super().__init__(timestamps)
+        if min(width, grid.patch_frames, grid.patch_bands) < 1 or grid.tokens < 1:
+            raise UsageError(
+                f"tokens of width {width} and patches of {grid.patch_frames} frames x {grid.patch_bands} bands do not "
+                f"make a grid over {grid.frames} x {grid.bands}. Change one of them."
+            )
         self.config = config  # type: ignore[assignment]  # families declare their own type
         self.frontend = frontend
         self.grid, self.width, self.class_rows = grid, width, int(class_token)

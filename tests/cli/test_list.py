@@ -20,9 +20,21 @@ def converted(tmp_path_factory) -> Path:
     return path
 
 
-def test_table_has_every_model_and_fits_80_columns(run, monkeypatch):
+def test_table_shows_what_can_be_used_and_how_many_more_there_are(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, err = run("list")
+    assert (code, err) == (0, "") and max(map(len, out.splitlines())) <= 80
+    names = [line.split()[0] for line in out.splitlines() if line.strip()]
+    shown = [entry.name for entry in list_models() if entry.name in names]
+    assert shown == [entry.name for entry in list_models() if entry.status != "untrained"]
+    assert f"{len(list_models()) - len(shown)} untrained sizes more: hear-models list --all" in out
+    statuses = [entry.status for entry in list_models() if entry.name in shown]
+    assert set(statuses[statuses.index("unpublished") :]) == {"unpublished"}
+
+
+def test_table_of_all_has_every_model_and_fits_80_columns(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = run("list", "--all")
     assert (code, err) == (0, "")
     for entry in list_models():
         assert any(line.split()[:1] == [entry.name] and entry.status in line for line in out.splitlines()), entry.name
