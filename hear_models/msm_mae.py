@@ -200,7 +200,7 @@ class Model(PatchModel):
     # ------------------------------------------------------------------ pretraining (section 3 of the paper)
 
     def training_view(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A crop for pretraining: log-mel [frames, bands] → float32 [frames_per_unit, bands], normalised (section 9).
+        """A crop for pretraining: log-mel [frames, bands] → float32 [frames_per_unit, bands], normalised.
 
         The last possible start is never drawn, as in the official code. Statistics that are not given are the clip's.
         """
@@ -219,7 +219,7 @@ class Model(PatchModel):
         return np.pad(normal, missing).astype(np.float32)
 
     def decays(self, name: str, parameter: Tensor) -> bool:
-        """Weight decay spares biases and everything of one dimension; class and mask token it does not (section 9)."""
+        """Weight decay spares biases and everything of one dimension; class and mask token it does not."""
         return parameter.ndim > 1 and not name.endswith(".bias")
 
     def reconstruct(self, units: Tensor, noise: Tensor, target_units: Tensor | None = None) -> Reconstruction:
@@ -236,7 +236,7 @@ class Model(PatchModel):
 
 
 def normaliser(c: Config, normalize: str, statistics: tuple[float, float] | None) -> Standardise:
-    """The arithmetic behind `normalize` (section 4 of the specification)."""
+    """The arithmetic behind `normalize`."""
     if normalize not in NORMALIZE:
         raise UsageError(f"normalize={normalize!r} is unknown. Use one of {', '.join(NORMALIZE)}.")
     if normalize in ("clip", "official"):
@@ -270,7 +270,7 @@ def build_decoder(c: Config) -> MaskedDecoder:
 
 
 def initialise(model: Model, seed: int) -> None:
-    """Random weights as in pretraining (section 5 of the specification); the global random state is not touched."""
+    """Random weights as the authors' pretraining draws them; the global random state is not touched."""
     c = model.config
     rng = torch.Generator().manual_seed(seed)
     materialise(model)
@@ -340,7 +340,7 @@ def observe(source: Source) -> dict[str, Any]:
 
 
 def named_geometry(names: Collection[str]) -> dict[str, int]:
-    """Mel bands, frames of a unit and sample rate from a release's folder or file name, or nothing (section 2).
+    """Mel bands, frames of a unit and sample rate from a release's folder or file name, or nothing.
 
     80x208p16x16_0422, msm_mae_vit_base-80x608p16x16-220924-mr75, msm_mae_vit_base-80x608p16x16p32k.
     """
@@ -374,7 +374,7 @@ def infer_config(shapes: Shapes, trainer: Mapping[str, Any], given: Mapping[str,
     statistics = trainer.get("norm_stats values", arguments.get("norm_stats"))
     if statistics is not None and len(statistics) == 2:
         facts.values = {"norm_mean": float(statistics[0]), "norm_std": float(statistics[1])} | facts.values
-    if trainer.get("m2d"):  # that repository's runtime: section 7
+    if trainer.get("m2d"):  # the defaults of that repository's runtime
         facts.values = {"normalize": "fixed", "tail": "trim"} | facts.values
     for heads, of in (("heads", "width"), ("decoder_heads", "decoder_width")):
         if heads in facts.values or of not in facts.values:

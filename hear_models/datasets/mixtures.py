@@ -1,4 +1,4 @@
-"""Soundscapes of isolated events over a background, drawn and rendered as GISE-51's (scaper 1.6.4; section 10)."""
+"""Soundscapes of isolated events over a background, drawn and rendered as GISE-51's (scaper 1.6.4)."""
 
 from __future__ import annotations
 
