@@ -20,7 +20,7 @@ import torch
 
 from hear_models.checkpoints.fields import parse_settings
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.subjects.code_digest import code_sha256, own_code_sha256
+from hear_models.subjects.code import foreign_code_sha256, own_code_sha256
 from hear_models.subjects.loaded import ADVICE, Loaded
 from hear_models.subjects.module import FUNCTIONS, call_text, describe, load_module
 from hear_models.zoo.registry import list_models, near_names
@@ -223,7 +223,7 @@ def _resolve_foreign(name: str, options: dict[str, Any]) -> Subject:
         checkpoint=path,
         checkpoint_sha256=sha256,
         revision=None,
-        code_sha256=code_sha256(Path(inspect.getfile(module))),
+        code_sha256=foreign_code_sha256(Path(inspect.getfile(module))),
         import_name=module_name,
         load_name=weights,
     )

@@ -24,7 +24,7 @@ from hear_models.evaluation.embeddings.embedding_writing import PROFILE, SplitWr
 from hear_models.evaluation.embeddings.folder import packing_order
 from hear_models.evaluation.embeddings.reading import Clip, read_ahead
 from hear_models.pipeline.encoders import Encoders
-from hear_models.subjects.code_digest import own_code_sha256
+from hear_models.subjects.code import own_code_sha256
 from hear_models.subjects.loaded import Loaded, weights_of
 from hear_models.subjects.module import describe
 from hear_models.subjects.subject import Subject
