@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_models import zoo
 from hear_models.corpus.options import KINDS
-from hear_models.corpus.settings import refuse_untrained
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline.audio import read_audio, resample
 from hear_models.pipeline.model import HearModel
+from hear_models.subjects.naming import find_ours
 
 BATCH_SECONDS = 60.0
 
@@ -35,7 +34,8 @@ def embed(
     Args:
         audio: one clip: a 1-D array or tensor [samples], mono, floating point in [-1, 1], or a path; several: a list of
             clips of any lengths, or a 2-D array or tensor [clips, samples].
-        model: a name or `.safetensors` file as for `load_model`, a model, or None for the bundled default.
+        model: a name or `.safetensors` file as for `load_model`, a family (`mwmae`: its default; `mwmae:FILE`), a
+            model, or None for the bundled default.
         kind: "scene" (one embedding a clip) or "timestamps" (one a step, with its time in ms).
         sample_rate: Hz of the arrays, if it is not the model's: they are resampled. Files know their own.
         batch_seconds: audio that is handed to the model at once; more needs more memory and changes no result.
@@ -64,8 +64,8 @@ def embed(
         if model_options:
             raise UsageError(f"{', '.join(model_options)}: options belong to load_model. Pass them there.")
     else:
-        model = zoo.load_model("" if model is None else model, **model_options)
-        refuse_untrained(model, allow_untrained, "allow_untrained=True")
+        named = find_ours("" if model is None else model, allow_untrained=allow_untrained, how="allow_untrained=True")
+        model = named.load(**model_options)
     several = isinstance(audio, (list, tuple)) or (isinstance(audio, (np.ndarray, Tensor)) and audio.ndim == 2)
     inputs = list(audio) if several else [audio]
     if several and not inputs:

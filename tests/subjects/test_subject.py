@@ -15,8 +15,8 @@ from hub.conftest import hub  # noqa: F401  (a fixture)
 from hear_models import mwmae
 from hear_models.checkpoints.safetensors_file import write_checkpoint
 from hear_models.errors import CheckpointError, HearModelsError, UsageError
-from hear_models.subjects.loaded import state_sha256
-from hear_models.subjects.subject import file_sha256, options_slug, parse_options, resolve, slugify
+from hear_models.subjects.subject import options_slug, parse_options, resolve, slugify
+from hear_models.subjects.weights import file_sha256, weights_sha256
 from hear_models.zoo import find_entry
 
 
@@ -257,13 +257,13 @@ def test_options_come_from_settings_and_from_json():
 
 def test_the_digest_of_weights_sees_every_tensor():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
-    before = state_sha256(model)
-    assert state_sha256(model) == before
+    before = weights_sha256(model)
+    assert weights_sha256(model) == before
     model[1].running_mean[0] += 1
-    changed = state_sha256(model)
+    changed = weights_sha256(model)
     with torch.no_grad():
         model[0].weight.copy_(model[0].weight.bfloat16())
-    assert len({before, changed, state_sha256(model), state_sha256(model.bfloat16())}) == 4
+    assert len({before, changed, weights_sha256(model), weights_sha256(model.bfloat16())}) == 4
 
 
 def test_the_current_folder_is_not_needed_after_the_name_was_resolved(desk, monkeypatch):

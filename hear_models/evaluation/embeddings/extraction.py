@@ -25,9 +25,10 @@ from hear_models.evaluation.embeddings.folder import packing_order
 from hear_models.evaluation.embeddings.reading import Clip, read_ahead
 from hear_models.pipeline.encoders import Encoders
 from hear_models.subjects.code import own_code_sha256
-from hear_models.subjects.loaded import Loaded, weights_of
-from hear_models.subjects.module import describe
+from hear_models.subjects.loaded import Loaded
 from hear_models.subjects.subject import Subject
+from hear_models.subjects.weights import weights_sha256
+from hear_models.subjects.wording import describe
 from hear_models.tasks.task import EVENT, Task, TaskError
 
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 600.0}  # audio handed to the model at once; the model bounds its own memory
@@ -183,7 +184,7 @@ def _key(loaded: Loaded, task: Task, mode: str) -> dict[str, Any]:
         "options": subject.options,
         "configuration": repr(loaded.model.config) if subject.is_ours else None,
         "checkpoint_sha256": subject.checkpoint_sha256,
-        "weights_sha256": weights_of(loaded),
+        "weights_sha256": weights_sha256(loaded.model),
         "code_sha256": subject.code_sha256,
         "extraction_sha256": _own_code_sha256(),
         "data_sha256": task.data_sha256(loaded.sample_rate),
