@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation.embeddings.embedding_cache import EmbeddingCache, key_digest, write_durably
+from hear_models.evaluation.embeddings.embedding_cache import EmbeddingCache, key_digest
 from hear_models.evaluation.embeddings.embedding_writing import PROFILE, SplitWriter, copy_task_files, names_of
 from hear_models.evaluation.embeddings.folder import packing_order
 from hear_models.evaluation.embeddings.reading import Clip, read_ahead
+from hear_models.files import write_durably
 from hear_models.pipeline.encoders import Batch, ClipStream, Encoders
 from hear_models.pipeline.plan import Purpose
 from hear_models.subjects.code import own_code_sha256
