@@ -118,21 +118,20 @@ def _run(
 ) -> Summary:
     from hear_models.corpus.discover import find_sources
     from hear_models.corpus.options import check_options
+    from hear_models.subjects.naming import find_ours
 
     # whatever is wrong with the command is told before torch and the model are loaded
     check_options(**{name: value for name, value in options.items() if name != "overwrite"})
     sources, failures = find_sources(paths)
+    named = find_ours(model, allow_untrained=allow_untrained, how="--allow-untrained")
 
     import torch
 
     from hear_models.corpus.run import embed_sources
-    from hear_models.corpus.settings import refuse_untrained
-    from hear_models.zoo import load_model
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of random weights, which the next line refuses in its own words
-        network = load_model(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    refuse_untrained(network, allow_untrained, "--allow-untrained")
+        warnings.simplefilter("ignore", UserWarning)  # of random weights, which were asked for
+        network = named.load(device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with _Progress() as progress:
         return embed_sources(sources, failures, output, network, progress=progress, **options)
 

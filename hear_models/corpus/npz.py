@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from hear_models.corpus.discover import Source
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import Settings, SourceInfo, refuse_mixture
 from hear_models.errors import UsageError
-from hear_models.files import shown
+from hear_models.files import shown, whole_file
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same embeddings give the same bytes
 
@@ -60,15 +59,11 @@ class NpzOutput:
         """Write one recording's file: temporary name in the same folder, flushed to the disk, renamed."""
         path = self.path_of(source)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                self._write_zip(file, info, rows)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            whole_file(path, temporary=path.with_name(f".{path.name}.tmp")) as temporary,
+            open(temporary, "wb") as file,
+        ):
+            self._write_zip(file, info, rows)
 
     def _write_zip(self, file: Any, info: SourceInfo, rows: Rows) -> None:
         metadata = {"settings": self.settings.as_dict(), "source": info.as_dict()}

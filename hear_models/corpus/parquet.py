@@ -26,7 +26,7 @@ from hear_models.corpus.discover import Source
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import Settings, SourceInfo, refuse_mixture
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.files import shown
+from hear_models.files import move_into_place, shown, whole_file
 
 PART_BYTES = 64 << 20  # a part is closed at this size,
 PART_SECONDS = 30.0  # or this age: what a killed run has to compute again
@@ -110,17 +110,14 @@ class ParquetOutput:
         self._close_part()
         files = [*self._old, *(file for file in sorted(self.folder.glob("part-*.parquet")) if file not in self._old)]
         if files and files != [self.table]:
-            temporary = self.table.with_name(f".{self.table.name}.tmp")
             schema = self.parquet.read_schema(files[-1])
-            try:
-                with self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer:
-                    for file in files:
-                        for group in self._groups(file):
-                            writer.write_table(group)
-                _flush(temporary)
-                os.replace(temporary, self.table)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with (
+                whole_file(self.table, temporary=self.table.with_name(f".{self.table.name}.tmp")) as temporary,
+                self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer,
+            ):
+                for file in files:
+                    for group in self._groups(file):
+                        writer.write_table(group)
         shutil.rmtree(self.folder)
 
     def close(self) -> None:
@@ -176,9 +173,7 @@ class ParquetOutput:
             return
         try:
             self._writer.close()
-            temporary = Path(f"{self._part_path}.tmp")
-            _flush(temporary)
-            os.replace(temporary, self._part_path)
+            move_into_place(Path(f"{self._part_path}.tmp"), self._part_path)
             self._writer, self._part_bytes, self._part_began = None, 0, 0.0
         except BaseException:
             self._discard_part()
@@ -213,11 +208,6 @@ _OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["path"]}
 def _text(name: str) -> str:
     """A file name as text that Parquet takes: bytes that are no UTF-8 become \\x escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _import_pyarrow() -> tuple[Any, Any]:

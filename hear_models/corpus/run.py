@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from hear_models.corpus.discover import Failure, Source, find_sources
 from hear_models.corpus.npz import NpzOutput
@@ -26,9 +23,8 @@ from hear_models.corpus.writing import Output, WriteBehind
 from hear_models.errors import HearModelsError
 from hear_models.files import shown
 from hear_models.locks import only_writer
-from hear_models.pipeline.encoders import Encoders
+from hear_models.pipeline.encoders import Batch, ClipStream, Encoders, device_of
 from hear_models.pipeline.model import HearModel
-from hear_models.pipeline.plan import Purpose
 
 BATCH_SECONDS = {"cpu": 60.0, "cuda": 600.0}  # audio handed to the model at once
 AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches
@@ -181,21 +177,16 @@ class _Run:
         self, model: HearModel, settings: Settings, out: Output, summary: Summary, progress: Callable[[Summary], None]
     ) -> None:
         self.model, self.settings, self.out, self.summary, self.progress = model, settings, out, summary, progress
-        tensor = next(model.parameters(), next(model.buffers(), torch.zeros(0)))
-        self.device = tensor.device
         self.writes = WriteBehind(out, self._written)
-        self.batch: list[tuple[_File, Window]] = []
-        self.batch_samples = 0
         self.idle_s = 0.0  # how long the model has waited for decoded audio
-        self.embedding: deque[tuple[list[tuple[_File, Window]], Future[list[Any]]]] = deque()
 
     def go(self, todo: list[tuple[Source, SourceInfo]], workers: int, batch_seconds: float | None) -> None:
         """Embed all of `todo`."""
         self.progress(self.summary)
         began = time.perf_counter()
         rate = self.settings.sample_rate
-        seconds = batch_seconds or BATCH_SECONDS.get(self.device.type, BATCH_SECONDS["cuda"])
-        limit = 1 if self.model.batch_dependent else round(seconds * rate)
+        device = device_of(self.model)
+        seconds = batch_seconds or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cuda"])
         prefetcher = Prefetcher(
             [source for source, _ in todo],
             rate,
@@ -206,10 +197,18 @@ class _Run:
         )
         files: dict[int, _File] = {}  # the one that is being read
         clips = len(todo) if self.settings.window_s is None else os.cpu_count() or 1
-        with closing(Encoders(self.model, self.device, clips)) as self.encoders, closing(self.writes), prefetcher:
+        with closing(Encoders.of(self.model, device, clips)) as encoders, closing(self.writes), prefetcher:
+            stream: ClipStream[tuple[_File, Window]] = ClipStream(
+                encoders,
+                device,
+                "scene" if self.settings.kind == "scene" else "timestamps",
+                # recordings have nothing to do with each other: where they would, each goes through by itself
+                batch_samples=1 if self.model.batch_dependent else round(seconds * rate),
+                keep=self._is_wanted,
+            )
             waited_s, idle = 0.0, 1.0
             for index, item in prefetcher:
-                self.idle_s += (prefetcher.wait_s - waited_s) * (idle + self.encoders.idle_share) / 2
+                self.idle_s += (prefetcher.wait_s - waited_s) * (idle + encoders.idle_share) / 2
                 if index not in files:
                     files = {index: _File(*todo[index], Rows(self.out.folder, self.settings.dtype))}
                 file = files[index]
@@ -218,15 +217,12 @@ class _Run:
                     self._finish_if_done(file)
                 else:
                     file.pending += 1
-                    self.batch.append((file, item))
-                    self.batch_samples += len(item.samples)
-                    if self.batch_samples >= limit:
-                        self._embed_batch()
+                    for batch in stream.add((file, item), item.samples):
+                        self._take(batch)
                 self._measure(began)
-                waited_s, idle = prefetcher.wait_s, self.encoders.idle_share
-            self._embed_batch()
-            while self.embedding:
-                self._take_first()
+                waited_s, idle = prefetcher.wait_s, encoders.idle_share
+            for batch in stream.finish():
+                self._take(batch)
             self.writes.finish()
         self._measure(began)
 
@@ -236,39 +232,28 @@ class _Run:
         summary.decode_wait_share = round(self.idle_s / max(summary.seconds, 1e-9), 4)
         summary.audio_s_per_s = round(summary.audio_s / max(summary.seconds, 1e-9), 1)
 
-    def _embed_batch(self) -> None:
-        """Hand the batch to the model, and store what it has finished, in order."""
-        batch, self.batch, self.batch_samples = self.batch, [], 0
-        batch = [(file, window) for file, window in batch if file.error is None or self._drop(file)]
-        if batch:
-            self.embedding.append((batch, self.encoders.submit(*self._inputs(batch))))
-        while self.embedding and (len(self.embedding) > self.encoders.workers or self.embedding[0][1].done()):
-            self._take_first()
-
-    def _take_first(self) -> None:
-        """Store the oldest batch; if it failed, embed its windows one by one."""
-        batch, future = self.embedding.popleft()
+    def _take(self, batch: Batch[tuple[_File, Window]]) -> None:
+        """Store a batch; if it failed, embed its windows one by one."""
         try:
-            results = self._outputs(batch, future.result())
+            results = self._outputs(batch.tags, batch.result())
         except (HearModelsError, RuntimeError) as error:
-            if len(batch) == 1:
-                file = batch[0][0]
+            if len(batch.tags) == 1:
+                file = batch.tags[0][0]
                 file.error = f"{shown(file.source.path)}: {error}"
                 self._drop(file)
                 return
-            for one in batch:  # finds which of them it was, and makes do with less memory if that was short
-                if one[0].error is not None:
-                    self._drop(one[0])
-                    continue
-                self.embedding.appendleft(([one], self.encoders.submit(*self._inputs([one]))))
-                self._take_first()
+            for one in batch.one_by_one():
+                self._take(one)
         else:
-            self._store(batch, results)
+            self._store(batch.tags, results)
             self.progress(self.summary)
 
-    def _inputs(self, batch: list[tuple[_File, Window]]) -> tuple[list[torch.Tensor], Purpose]:
-        clips = [torch.from_numpy(window.samples).to(self.device) for _, window in batch]
-        return clips, "scene" if self.settings.kind == "scene" else "timestamps"
+    def _is_wanted(self, window: tuple[_File, Window]) -> bool:
+        """False for a window of a recording that failed: nothing of it is embedded any more."""
+        file, _ = window
+        if file.error is not None:
+            self._drop(file)
+        return file.error is None
 
     def _outputs(self, batch: list[tuple[_File, Window]], results: list[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
         """What the model gave → rows [n, dim] and times in ms from the start of the recording, of each window."""
@@ -291,11 +276,10 @@ class _Run:
                 file.error = f"{shown(file.source.path)}: {error}"
             self._finish_if_done(file)
 
-    def _drop(self, file: _File) -> bool:
-        """A window of a recording that failed: nothing is embedded any more. False, so that a filter passes it over."""
+    def _drop(self, file: _File) -> None:
+        """One window less to wait for."""
         file.pending -= 1
         self._finish_if_done(file)
-        return False
 
     def _finish_if_done(self, file: _File) -> None:
         if file.end is None or file.pending:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 
 from hear_models.datasets.procedural import generate, scene_seed
 from hear_models.errors import AudioFileError, UsageError
+from hear_models.files import whole_file
 from hear_models.frontends.logmel import LogMel
 from hear_models.pipeline.audio import read_audio
 
@@ -145,23 +145,16 @@ def cached_features(
     if not index.exists():
         cache.mkdir(parents=True, exist_ok=True)
         starts = [0]
-        partial = data.with_suffix(f".{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file, torch.inference_mode():
+        with whole_file(data) as part:
+            with part.open("wb") as file, torch.inference_mode():
                 for array in features:
                     if array is not None:
                         file.write(array.astype(np.float16).tobytes())
                         starts.append(starts[-1] + len(array))
-                file.flush()
-                os.fsync(file.fileno())
             if starts[-1] == 0:
                 raise UsageError(f"No recording of {name} could be read. Give a folder of recordings.")
-            partial.replace(data)
-        finally:
-            partial.unlink(missing_ok=True)
-        index_partial = index.with_suffix(f".{os.getpid()}.npy")
-        np.save(index_partial, np.array(starts))
-        index_partial.replace(index)
+        with whole_file(index) as part, part.open("wb") as file:
+            np.save(file, np.array(starts))
     starts_array = np.load(index)
     mapped = np.memmap(data, np.float16, "r").reshape(-1, bands)
     report(f"{name}: {len(starts_array) - 1} recordings, {len(mapped) / 360_000:.2f} h of features")

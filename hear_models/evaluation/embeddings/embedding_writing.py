@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hear_models.errors import HearModelsError
-from hear_models.evaluation.embeddings.embedding_cache import write_durably
+from hear_models.files import write_durably
 from hear_models.tasks.task import EVENT, METADATA, VOCABULARY, Task
 
 PROFILE = "profile.embeddings.json"
