@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -53,7 +54,8 @@ def selective_scan(
         delta_bias: added to delta before the softplus, [dim].
         delta_softplus: False takes delta (with bias) as the step size itself.
         backend: "reference" is the formula as it stands, slow and hungry; "torch" works in blocks on any device;
-            "numba" is compiled, for CPUs; "triton" for CUDA. "auto" takes the quickest that is there and fits.
+            "numba" is compiled, for CPUs (the first call on a machine takes some 10 s); "triton" for CUDA, where it is
+            installed and a first try agreed with "torch". "auto" takes the quickest that is there and fits.
         state: what an earlier call with `return_state` ended with; None is the zero state of a beginning.
         return_state: also return the state after the last step. A sequence in pieces, each given the state of the one
             before, gives what the whole gives; pieces may be empty.
@@ -211,7 +213,7 @@ def _choose(backend: str, device: torch.device, dtype: torch.dtype) -> str:
         return fast if fast and dtype == torch.float32 and not _missing(fast) else "torch"
     if backend in ("torch", "reference"):
         return backend
-    home = {"numba": "cpu", "triton": "cuda"}[backend]
+    home = "cuda" if backend == "triton" and not _interpreted() else "cpu"
     if device.type != home:
         raise UsageError(f"The {backend} scan runs on {home}, not on {device}. Use backend='torch' or 'auto'.")
     if dtype != torch.float32:
@@ -224,6 +226,11 @@ def _choose(backend: str, device: torch.device, dtype: torch.dtype) -> str:
 def _implementation(name: str) -> ModuleType:
     """Imported where it is used: numba takes a second, triton may not be there."""
     return importlib.import_module(f"hear_models.layers.selective_scan_{name}")
+
+
+def _interpreted() -> bool:
+    """Whether Triton was told to run kernels as Python, for tests on a CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @functools.cache
