@@ -21,7 +21,7 @@ from hear_models.subjects.statements import Import, Source, Statement, read_sour
 PACKAGE, ROOT = "hear_models", Path(__file__).parents[1]
 
 # They say what went wrong, find files or write them, and change no number.
-GROUND = ("errors", "files", "locks", "resources", "version")
+GROUND = ("errors", "fields", "files", "locks", "resources", "version")
 # What finds, checks and downloads weights, and what reads a task, change no embedding either: weights and data are in
 # an embedding's key themselves. Training decides the weights alone.
 NOT_EMBEDDING = (
@@ -31,7 +31,7 @@ NOT_EMBEDDING = (
     "datasets",
     "evaluation.embeddings.embedding_cache",
     "layers.masked",
-    "pipeline.sharing",
+    "pipeline.hub_methods",
     "subjects.code",
     "subjects.module",
     "subjects.naming",
@@ -44,7 +44,16 @@ NOT_EMBEDDING = (
     "training",
     "zoo",
 )
-TRAINING_METHODS = ("training_view", "decays", "trained_config")  # of a family's classes
+TRAINING_METHODS = (  # of families' classes, and of those that they stand on
+    "training_view",
+    "decays",
+    "trained_config",
+    "reconstruct",
+    "reconstruct_dropped",
+    "n_tokens",
+    "crop_frames",
+    "classify",
+)
 EXTRACTION = ("hear_models.evaluation.embeddings.extraction", "extract")
 
 

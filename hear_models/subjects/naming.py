@@ -142,7 +142,8 @@ def functions_of(module: object) -> dict[str, Any]:
 def _ours(name: str, resolved: Resolved) -> Ours:
     if resolved.entry is not None:
         return Ours(name, resolved, resolved.entry.name, resolved.entry.trained)
-    assert resolved.path is not None  # without a manifest there is a file
+    if resolved.path is None:  # a family without any manifest: a random network
+        return Ours(name, resolved, "", False)
     load_name = str(resolved.fetched.address) if resolved.fetched else os.path.abspath(resolved.path)
     return Ours(name, resolved, load_name, read_header(resolved.path).trained)
 

@@ -49,7 +49,7 @@ def comments(root: Path) -> None:
 
 def docstrings(root: Path) -> None:
     replace(root / "layers/transformer.py", '"""', '"""Reworded. ')
-    replace(root / "pipeline/model.py", '    """A model of the HEAR 2021 API.', '    """Said otherwise.')
+    replace(root / "pipeline/model.py", '    """A model of the HEAR 2021 API:', '    """Said otherwise.')
     replace(root / "evaluation/judges/builtin.py", '"""', '"""Reworded. ')
 
 
@@ -64,7 +64,7 @@ def a_message(root: Path) -> None:
 
 
 def hub_methods(root: Path) -> None:
-    replace(root / "pipeline/sharing.py", "family: ClassVar[str]", "family: ClassVar[str]\n    more = 1")
+    replace(root / "pipeline/hub_methods.py", "family: ClassVar[str]", "family: ClassVar[str]\n    more = 1")
 
 
 def training_code(root: Path) -> None:
@@ -100,11 +100,11 @@ def a_moved_function(root: Path) -> None:
 
 def a_renamed_file(root: Path) -> None:
     (root / "layers/transformer.py").rename(root / "layers/encoder_blocks.py")
-    (root / "evaluation/judges/rows.py").rename(root / "evaluation/judges/table.py")
+    (root / "evaluation/judges/rows.py").rename(root / "evaluation/judges/packed_rows.py")
     for path in root.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         new = text.replace("layers.transformer import", "layers.encoder_blocks import")
-        new = new.replace("judges.rows import", "judges.table import")
+        new = new.replace("judges.rows import", "judges.packed_rows import")
         if new != text:
             path.write_text(new, encoding="utf-8")
 
@@ -154,14 +154,14 @@ def test_a_change_of_the_arithmetic_changes_the_digest(copy: Path, what: str):
 def test_an_import_of_another_function_of_the_same_name_changes_the_digest(copy: Path):
     before = of_mae()
     (copy / "layers/other.py").write_text("def cut_patches(units, frames, bands):\n    return units\n")
-    text = (copy / "mwmae.py").read_text(encoding="utf-8")
-    text = text.replace("import PatchEmbed, cut_patches, ", "import PatchEmbed, ", 1)
+    text = (copy / "pipeline/patch_model.py").read_text(encoding="utf-8")
+    text = text.replace("import PatchEmbed, ", "import PatchEmbed, ", 1)
     text = text.replace(
         "from hear_models.layers.patches",
         "from hear_models.layers.other import cut_patches\nfrom hear_models.layers.patches",
         1,
     )
-    (copy / "mwmae.py").write_text(text, encoding="utf-8")
+    (copy / "pipeline/patch_model.py").write_text(text, encoding="utf-8")
     assert of_mae() != before
 
 
