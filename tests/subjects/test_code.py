@@ -155,7 +155,7 @@ def test_an_import_of_another_function_of_the_same_name_changes_the_digest(copy:
     before = of_mae()
     (copy / "layers/other.py").write_text("def cut_patches(units, frames, bands):\n    return units\n")
     text = (copy / "pipeline/patch_model.py").read_text(encoding="utf-8")
-    text = text.replace("import PatchEmbed, ", "import PatchEmbed, ", 1)
+    text = text.replace("import PatchEmbed, cut_patches, ", "import PatchEmbed, ", 1)
     text = text.replace(
         "from hear_models.layers.patches",
         "from hear_models.layers.other import cut_patches\nfrom hear_models.layers.patches",
