@@ -28,7 +28,7 @@ from hear_models import zoo
 from hear_models.checkpoints.facts import GIVEN, SETTINGS, SHAPES, Facts
 from hear_models.checkpoints.mapping import Official, Rule, Shapes, Source, SourceArray
 from hear_models.errors import CheckpointError, UsageError
-from hear_models.fields import at_least_one, one_of
+from hear_models.fields import at_least_one, check_fields, one_of
 from hear_models.frontends.log_spectrogram import LogSpectrogram
 from hear_models.layers.densenet import DenseNet, initialise_densenet
 from hear_models.layers.efficientnet import EfficientNet, initialise_efficientnet
@@ -371,7 +371,7 @@ def infer_config(shapes: Shapes, said: Mapping[str, Any], given: Mapping[str, An
         raise CheckpointError(
             f"{len(facts.values['classes'])} class names are given, the head has {n_classes}. Correct --set classes."
         )
-    return asdict(Config(**facts.values))
+    return asdict(Config(**check_fields(Config, facts.values)))
 
 
 def find_architecture(shapes: Shapes) -> str:

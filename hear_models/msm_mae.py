@@ -24,10 +24,10 @@ from torch.nn import init
 from torch.nn.functional import interpolate
 
 from hear_models import zoo
-from hear_models.checkpoints.facts import GIVEN, SHAPES, Facts, masked_decoder, patch_encoder
+from hear_models.checkpoints.facts import GIVEN, SHAPES, Facts, check_positions, masked_decoder, patch_encoder
 from hear_models.checkpoints.mapping import Official, Rule, Shapes, Source, SourceArray
 from hear_models.errors import CheckpointError, UsageError
-from hear_models.fields import at_least_one, one_of
+from hear_models.fields import a_share, at_least_one, check_fields, one_of
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.attention import Attention
 from hear_models.layers.init import materialise
@@ -72,15 +72,14 @@ class Config:
     norm_mean: float = -7.1  # of "fixed": AudioSet's log-mel, by the M2D repository
     norm_std: float = 4.2
     tail: str = "pad"  # the last unit: "pad" with zeros to its full length, "trim" after the last patch
-    training_pad: str = (
-        "raw-zero"  # a short training clip: "raw-zero" log-mel of 0 (official), or "zero" after normalising
-    )
+    training_pad: str = "raw-zero"  # a short training clip: log-mel of 0 (official), or "zero" after normalising
     scene_pooling: str = "mean"  # steps → scene: "mean" (the paper's), or "mean+std" with twice the dimensions
 
     def __post_init__(self) -> None:
         """Refuse sizes that give no network, with a UsageError that names them."""
         at_least_one(self, "width", "depth", "heads", "patch_frames", "patch_bands", "decoder_width", "decoder_heads")
         one_of(self, normalize=NORMALIZE, tail=TAILS, training_pad=("raw-zero", "zero"), decoder_positions=("1d", "2d"))
+        a_share(self, "mask_ratio")
         one_of(self, scene_pooling=POOLINGS, sample_rate=SAMPLE_RATES)
         for whole, piece in (("frames_per_unit", "patch_frames"), ("n_mels", "patch_bands")):
             if getattr(self, whole) < 1 or getattr(self, whole) % getattr(self, piece):
@@ -394,19 +393,15 @@ def checked_tables(values: dict[str, Any], shapes: Shapes, trainer: Mapping[str,
     bands = values.setdefault("n_mels", 80) // values["patch_bands"]
     if "frames_per_unit" not in values:
         values["frames_per_unit"] = rows // max(1, bands) * values["patch_frames"]
-    config = Config(**values)
-    advice = "Give --set frames_per_unit=N and --set n_mels=N."
-    if config.tokens != rows:
-        raise CheckpointError(
-            f"pos_embed has {rows} tokens, but {config.n_mels} bands x {config.frames_per_unit} frames in patches of "
-            f"{config.patch_bands} x {config.patch_frames} are {config.tokens}. {advice}"
-        )
+    config = Config(**check_fields(Config, values))
+    flags = "--set frames_per_unit=N and --set n_mels=N"
+    check_positions(shapes, config.class_token, config.tokens, flags)
     first = int(config.class_token)
     stored = np.asarray(trainer["pos_embed values"], np.float32)[0, first:]
     if stored.shape[1] == config.width and np.abs(stored - encoder_positions(config).numpy()).max() >= 1e-5:
         raise CheckpointError(
             f"pos_embed is not the fixed table of {config.grid[0]} x {config.grid[1]} patches, so the bands or frames "
-            f"of a unit are others. {advice}"
+            f"of a unit are others. Give {flags}."
         )
     decoder = trainer.get("decoder_pos_embed values")
     if decoder is not None and np.shape(decoder)[1:] == (first + rows, config.decoder_width):
