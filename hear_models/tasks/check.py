@@ -31,7 +31,7 @@ from hear_models.tasks.task import (
 from hear_models.tasks.wav_header import WavHeader, read_header
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
-BATCH = 1024  # rows of a training batch of the kit; its BatchNorm fails on a last batch of one (specification 5)
+BATCH = 1024  # rows of a training batch of the kit; its BatchNorm fails on a last batch of one
 THREADS = 8
 Progress = Callable[[str, int, int], None]  # task's name, clips looked at, clips in all
 
@@ -203,7 +203,7 @@ def _check_content(
 
 
 def training_rows(counts: dict[str, int]) -> dict[str, int]:
-    """What is trained on → clips: train, or for every test fold all but it and the next one (specification 4.2)."""
+    """What is trained on → clips: train, or for every test fold all but it and the next one."""
     if "train" in counts:
         return {"train": counts["train"]}
     folds = sorted(counts)

@@ -12,7 +12,7 @@ from hear_models.resources import resource
 
 RECORD = "https://zenodo.org/record/6332517/files"  # 48 kHz only; concept DOI 10.5281/zenodo.5885750
 ALL_RATES = "gs:// and s3://hear2021-archive/tasks/ (requester pays)"
-RATES = (16000, 22050, 32000, 44100, 48000)  # Hz, specification 2.1
+RATES = (16000, 22050, 32000, 44100, 48000)  # Hz, those of HEAR's released tasks
 OFFICIAL, UNOFFICIAL, SYNTHETIC, USER = "official", "unofficial", "synthetic", "user"
 
 
@@ -98,7 +98,7 @@ def _plain(value: Any) -> str:
 def origin_of(folder_name: str, metadata: Mapping[str, Any], n_clips: int, n_labels: int) -> str:
     """OFFICIAL, UNOFFICIAL (a known name, another content), SYNTHETIC (the metadata say so) or USER.
 
-    `folder_name` decides which task it is, never the metadata's `task_name` (specification 2.2: Mridangam Tonic).
+    `folder_name` decides which task it is, never the metadata's `task_name` (Mridangam Tonic's names another).
     """
     if metadata.get("synthetic"):
         return SYNTHETIC

@@ -358,7 +358,7 @@ def _told(task: Toy, known: KnownTask, drawn: Any) -> list[Any]:
 def _metadata(task: Toy, known: KnownTask, made_by: dict[str, Any]) -> dict[str, Any]:
     name, version = task.folder.split("-")[0], "-".join(task.folder.split("-")[1:-1])
     if name == "mridangam_tonic":
-        name = "mridangam_stroke"  # as the released file says: a task is known by its folder (specification 2.2)
+        name = "mridangam_stroke"  # as the released file says: a task is known by its folder
     kfold = known.split_mode != "trainvaltest"
     limits = {"max_task_duration_by_fold": None} if kfold else {"max_task_duration_by_split": dict.fromkeys(task.clips)}
     return {

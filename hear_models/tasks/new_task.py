@@ -293,7 +293,7 @@ def _items(
 
 
 def _as_json(said: list[Any], numbers: dict[str, int]) -> list[Any]:
-    """Labels as JSON integers where all of them are (specification 2.1), else as text."""
+    """Labels as JSON integers where all of them are, else as text."""
     if said and isinstance(said[0], dict):
         return [{**event, "label": numbers.get(event["label"], event["label"])} for event in said]
     return [numbers.get(label, label) for label in said]

@@ -1,4 +1,4 @@
-"""Task folders as hear-preprocess writes them (specification 2): read, checked as far as they are read, named.
+"""Task folders as hear-preprocess writes them: read, checked as far as they are read, named.
 
     TASKS_DIR/NAME-VERSION-MODE/{task_metadata.json, labelvocabulary.csv, SPLIT.json, RATE/SPLIT/FILE.wav}
 

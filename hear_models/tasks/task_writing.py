@@ -22,7 +22,7 @@ from hear_models.tasks.task import METADATA, VOCABULARY, TaskError
 MULTICLASS_METRICS = ("top1_acc", "mAP", "d_prime", "aucroc")  # the first is the primary one, as in HEAR's tasks
 MULTILABEL_METRICS = ("mAP", "d_prime", "aucroc", "top1_acc")
 EVENT_METRICS = ("event_onset_200ms_fms", "segment_1s_er")
-METRICS = (  # everything that the kit can compute (specification 4.5)
+METRICS = (  # everything that the kit can compute
     *MULTICLASS_METRICS,
     "pitch_acc",
     "chroma_acc",
@@ -71,7 +71,7 @@ def write_task_files(
 
 
 def sorted_labels(labels: Sequence[Any]) -> list[Any]:
-    """By number if all are numbers, else as text (specification 2.1)."""
+    """By number if all are numbers, else as text."""
     numbers = all(isinstance(label, (int, float)) for label in labels)
     return sorted(labels) if numbers else sorted(labels, key=str)
 

@@ -1,4 +1,4 @@
-"""Embeds a task: the files, order and labels of the kit's embedding runner (specification 3), faster, and cached."""
+"""Embeds a task: files, order and labels of hear-eval-kit's `heareval.embeddings.runner`, faster, and cached."""
 
 from __future__ import annotations
 
