@@ -8,12 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
+Result = TypeVar("Result")
 
 
 def load_ahead(
-    load: Callable[[Item], Iterable[Loaded]], items: Iterable[Item], workers: int, ahead: int | None = None
-) -> Generator[Loaded, None, None]:
+    load: Callable[[Item], Iterable[Result]], items: Iterable[Item], workers: int, ahead: int | None = None
+) -> Generator[Result, None, None]:
     """What `load` gives for each item, one after the other, in the order of the items.
 
     Args:
@@ -24,7 +24,7 @@ def load_ahead(
 
     Raises what `load` raises, at its item; when the generator is closed, what only waits is dropped.
     """
-    waiting: deque[Future[Iterable[Loaded]]] = deque()
+    waiting: deque[Future[Iterable[Result]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="load")
     try:
         for item in items:
