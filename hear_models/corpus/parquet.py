@@ -22,9 +22,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hear_models.corpus.discover import Source
+from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
-from hear_models.corpus.settings import Settings, SourceInfo, refuse_mixture
+from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.files import move_into_place, shown, whole_file
 
@@ -39,7 +39,7 @@ class ParquetOutput:
 
     threads = 1
 
-    def __init__(self, table: Path, settings: Settings, overwrite: bool) -> None:
+    def __init__(self, table: Path, settings: EmbeddingSettings, overwrite: bool) -> None:
         self.pyarrow, self.parquet = _import_pyarrow()
         self.table, self.settings = table, settings
         self.folder = table.with_name(table.name + ".parts")
@@ -61,7 +61,7 @@ class ParquetOutput:
         self._part_began = 0.0
         self._part_number = len(self._old)
 
-    def is_done(self, source: Source, info: SourceInfo) -> bool:
+    def is_done(self, source: AudioFile, info: AudioFileState) -> bool:
         """Whether the recording, unchanged since, has its rows in the table or in a part."""
         found = self._done.get(_text(source.name))
         if found is None:
@@ -71,7 +71,7 @@ class ParquetOutput:
             return False
         return True
 
-    def write(self, source: Source, info: SourceInfo, rows: Rows) -> None:
+    def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         """Add a recording's rows to the current part."""
         try:
             self._append(source, info, rows)
@@ -84,7 +84,7 @@ class ParquetOutput:
         else:
             self._part_began = self._part_began or time.monotonic()
 
-    def _append(self, source: Source, info: SourceInfo, rows: Rows) -> None:
+    def _append(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         arrow = self.pyarrow
         schema = self._schema(rows)
         for embeddings, times in rows.chunks():

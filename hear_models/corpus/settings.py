@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hear_models.corpus.discover import Source
+from hear_models.corpus.discover import AudioFile
 from hear_models.errors import UsageError
 from hear_models.files import shown
 from hear_models.pipeline.model import HearModel
@@ -18,7 +18,7 @@ from hear_models.version import __version__
 
 
 @dataclass(frozen=True)
-class Settings:
+class EmbeddingSettings:
     """Everything that changes an embedding. Two outputs with equal settings may stand in one folder or table."""
 
     model: str
@@ -38,7 +38,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class SourceInfo:
+class AudioFileState:
     """A recording as it was when it was read: size and time of change tell a later run whether it is the same."""
 
     name: str
@@ -49,7 +49,7 @@ class SourceInfo:
     duration_s: float = 0.0
 
     @classmethod
-    def of(cls, source: Source) -> SourceInfo:
+    def of(cls, source: AudioFile) -> AudioFileState:
         """Raises OSError if the file is not there."""
         status = os.stat(source.path)
         return cls(source.name, status.st_size, int(status.st_mtime))
@@ -58,14 +58,16 @@ class SourceInfo:
         return asdict(self)
 
 
-def settings_of(model: HearModel, kind: str, dtype: str, window_s: float | None, hop_s: float | None) -> Settings:
+def embedding_settings(
+    model: HearModel, kind: str, dtype: str, window_s: float | None, hop_s: float | None
+) -> EmbeddingSettings:
     """The settings of a run with this model."""
     checkpoint = model.checkpoint
     options = {"timestamps": getattr(model, "timestamps", "centres")}
     compute = str(getattr(model, "compute_dtype", torch.float32)).removeprefix("torch.")
     if getattr(model, "compiled", False):
         compute += ", compiled"
-    return Settings(
+    return EmbeddingSettings(
         model=checkpoint.name if checkpoint else model.family,
         family=model.family,
         checkpoint_sha256=weights_sha256(model),
@@ -79,7 +81,7 @@ def settings_of(model: HearModel, kind: str, dtype: str, window_s: float | None,
     )
 
 
-def refuse_mixture(where: str, found: Mapping[str, Any], wanted: Settings) -> None:
+def refuse_mixture(where: str, found: Mapping[str, Any], wanted: EmbeddingSettings) -> None:
     """Raise UsageError, naming the first difference, unless an existing output was made with the same settings."""
     for key, value in wanted.as_dict().items():
         if found.get(key) != value:

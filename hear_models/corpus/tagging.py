@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hear_models.checkpoints.safetensors_file import read_header
-from hear_models.corpus.discover import find_sources
+from hear_models.corpus.discover import find_audio_files
 from hear_models.errors import UsageError
 from hear_models.pipeline.audio import read_audio
 from hear_models.pipeline.capabilities import Tagger, chances
@@ -110,7 +110,7 @@ def find_recordings(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
     failed = []
     for path in paths:
         try:
-            sources, failures = find_sources([path])
+            sources, failures = find_audio_files([path])
         except UsageError as error:
             failed.append(str(error))
             continue

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hear_models.subjects.statements import Import, Source, Statement, read_source
+from hear_models.subjects.statements import Import, SourceFile, Statement, read_source
 
 PACKAGE, ROOT = "hear_models", Path(__file__).parents[1]
 
@@ -168,7 +168,7 @@ class _Walk:
     _todo: list[tuple[str, Statement]] = field(default_factory=list)
     _entered: set[str] = field(default_factory=set)
     _paths: dict[str, Path | None] = field(default_factory=dict)
-    _sources: dict[str, Source] = field(default_factory=dict)
+    _sources: dict[str, SourceFile] = field(default_factory=dict)
 
     def reach(self, module: str, name: str = "") -> None:
         """Follow everything in a module, or one definition of it."""
@@ -287,7 +287,7 @@ class _Walk:
             self._paths[dotted] = self.land.path(dotted)
         return self._paths[dotted]
 
-    def _source(self, dotted: str) -> Source:
+    def _source(self, dotted: str) -> SourceFile:
         if dotted not in self._sources:
             path = self._path(dotted)
             assert path is not None  # every caller has looked

@@ -42,7 +42,7 @@ class Import:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file: its definitions by name, and its imports. `whole`: the one statement of a file that is not taken apart.
 
     `imported` lists modules as they are written, wherever in the file; the second of `from a import b` may be one.
@@ -60,7 +60,7 @@ class Source:
 
 
 @lru_cache(maxsize=1024)
-def read_source(data: bytes, without: tuple[str, ...] = ()) -> Source:
+def read_source(data: bytes, without: tuple[str, ...] = ()) -> SourceFile:
     """A file's statements; methods named in `without` are left out of classes.
 
     A file is taken apart if it holds nothing but imports and definitions, each name defined once. Any other is one
@@ -73,10 +73,10 @@ def read_source(data: bytes, without: tuple[str, ...] = ()) -> Source:
         return _taken_apart(body, without) or _as_a_whole(body, without)
     except (SyntaxError, ValueError, RecursionError):  # Python will tell when it imports the file
         whole = Statement(hashlib.sha256(data).hexdigest(), ())
-        return Source({}, {}, (), whole)
+        return SourceFile({}, {}, (), whole)
 
 
-def _taken_apart(body: list[ast.stmt], without: tuple[str, ...]) -> Source | None:
+def _taken_apart(body: list[ast.stmt], without: tuple[str, ...]) -> SourceFile | None:
     definitions: dict[str, Statement] = {}
     reader = _Reader(without)  # of the imports
     reader.note_type_imports(body)
@@ -94,16 +94,16 @@ def _taken_apart(body: list[ast.stmt], without: tuple[str, ...]) -> Source | Non
         imported += own.imported
     if "*" in reader.imports or definitions.keys() & reader.imports.keys():
         return None
-    return Source(definitions, reader.imports, (*reader.imported, *imported))
+    return SourceFile(definitions, reader.imports, (*reader.imported, *imported))
 
 
-def _as_a_whole(body: list[ast.stmt], without: tuple[str, ...]) -> Source:
+def _as_a_whole(body: list[ast.stmt], without: tuple[str, ...]) -> SourceFile:
     reader = _Reader(without)
     reader.note_type_imports(body)
     reader.write(body)
     whole = reader.statement()
     names = {name for statement in body for name in _names_defined(statement)}
-    return Source(dict.fromkeys(names, whole), reader.imports, tuple(reader.imported), whole)
+    return SourceFile(dict.fromkeys(names, whole), reader.imports, tuple(reader.imported), whole)
 
 
 def _names_defined(statement: ast.stmt) -> set[str]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,9 +15,9 @@ from hear_models.datasets.procedural import generate, scene_seed
 from hear_models.errors import AudioFileError, UsageError
 from hear_models.files import whole_file
 from hear_models.frontends.logmel import LogMel
+from hear_models.pipeline.ahead import load_ahead
 from hear_models.pipeline.audio import read_audio
 
-Item = TypeVar("Item")
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"}
 PROCEDURAL_S = 10.0
 
@@ -89,16 +86,6 @@ def procedural_source(
         return [generate(scene_seed(seed, index), PROCEDURAL_S, frontend.sample_rate)]
 
     return _cached("procedural", key, cache, frontend, load_ahead(load, range(count), workers), report)
-
-
-def load_ahead(load: Callable[[Item], list[np.ndarray]], items: Iterable[Item], workers: int) -> Iterator[np.ndarray]:
-    """Segments in the order of the items, loaded by threads a little ahead; `load` gives a list for each item."""
-    with ThreadPoolExecutor(workers) as pool:
-        source = iter(items)
-        waiting = [pool.submit(load, item) for item in islice(source, 4 * workers)]
-        while waiting:
-            yield from waiting.pop(0).result()
-            waiting.extend(pool.submit(load, item) for item in islice(source, 1))
 
 
 def _cached(

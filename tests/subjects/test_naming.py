@@ -12,7 +12,7 @@ import torch
 import hear_models
 from hear_models import logmel_stats, mwmae
 from hear_models.checkpoints.safetensors_file import write_checkpoint
-from hear_models.corpus.settings import settings_of
+from hear_models.corpus.settings import embedding_settings
 from hear_models.errors import UsageError
 from hear_models.subjects.module import load_module
 from hear_models.subjects.naming import Foreign, Ours, find, find_ours
@@ -72,9 +72,9 @@ def test_the_weights_of_a_model_have_one_identity(file: Path):
     ours = find_entry("mwmae-nano").manifest.file.sha256
     loaded = resolve("mwmae-nano").load()
     assert weights_sha256(loaded.model) == ours == loaded.subject.checkpoint_sha256
-    assert settings_of(loaded.model, "scene", "float32", None, None).checkpoint_sha256 == ours
+    assert embedding_settings(loaded.model, "scene", "float32", None, None).checkpoint_sha256 == ours
     made = mwmae.Model(mwmae.Config(**TINY), seed=3)
-    assert settings_of(made, "scene", "float32", None, None).checkpoint_sha256 == weights_sha256(made)
+    assert embedding_settings(made, "scene", "float32", None, None).checkpoint_sha256 == weights_sha256(made)
     without_tensors = [logmel_stats.Model(logmel_stats.Config(frames_per_step=n)) for n in (5, 6)]
     assert len({weights_sha256(model) for model in without_tensors}) == 2
 

@@ -1,4 +1,4 @@
-"""Writes one split as the kit's embedding runner does (specification 3), in one pass, while the model goes on."""
+"""Writes one split as hear-eval-kit's `heareval.embeddings.task_embeddings` does, in one pass beside the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeds a task: the files, order and labels of the kit's embedding runner (specification 3), faster, and cached."""
+"""Embeds a task: files, order and labels of hear-eval-kit's `heareval.embeddings.runner`, faster, and cached."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def extract(
     if (notes := cache.finished()) is not None:
         report(total, total)
         return _extraction(cache, notes, reused=True)
-    run = _Embedding(loaded, task, mode, workers or min(4, os.cpu_count() or 1), batch_seconds)
+    run = _TaskEmbedder(loaded, task, mode, workers or min(4, os.cpu_count() or 1), batch_seconds)
     with cache.work() as folder:
         if (notes := cache.finished()) is not None:  # by another run, between the two looks
             cache.drop()
@@ -209,7 +209,7 @@ def _profile(device: torch.device, seconds: float) -> dict[str, Any]:
     return {"time_elapsed": seconds, "gpu_max_mem": memory, "gpu_device_name": name}
 
 
-class _Embedding:
+class _TaskEmbedder:
     """One model over the splits of one task: clips from the decoders, through the model, to the writer."""
 
     def __init__(self, loaded: Loaded, task: Task, mode: str, workers: int, batch_seconds: float | None) -> None:
