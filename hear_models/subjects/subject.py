@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from hear_models.fields import parse_settings
 from hear_models.subjects.code import foreign_code_sha256, own_code_sha256
 from hear_models.subjects.naming import FUNCTIONS, Foreign, Ours, find, functions_of, refuse_untrained
 from hear_models.subjects.weights import file_sha256, path_sha256
+from hear_models.zoo.families import family_module
 
 if TYPE_CHECKING:
     from hear_models.subjects.loaded import Loaded
@@ -129,7 +129,7 @@ def _of_ours(found: Ours, options: dict[str, Any]) -> Subject:
     from hear_models.zoo.load import check_options
 
     resolved = found.resolved
-    check_options(import_module(found.module), options)
+    check_options(family_module(found.family), options)
     sha256 = resolved.sha256
     if resolved.path is not None and sha256 is None:
         sha256 = file_sha256(resolved.path)
