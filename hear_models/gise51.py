@@ -302,8 +302,7 @@ class Model(HearModel):
         check_clip(clip, 0)
         if hop_frames is not None and hop_frames < 1:
             raise UsageError(f"hop_frames is {hop_frames}. Give at least 1.")
-        self.eval()
-        with torch.inference_mode(), torch.autocast(clip.device.type, enabled=False):
+        with self.evaluating(), torch.no_grad(), torch.autocast(clip.device.type, enabled=False):
             [(steps, plan)] = self._steps([clip], lambda n: self.window_plan(n, hop_frames), self.encode)
             logits = self.head(steps.to(self.head.weight.dtype)).float()
         return logits, torch.from_numpy(plan.times_ms).to(logits.device, torch.float32)

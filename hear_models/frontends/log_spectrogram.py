@@ -48,10 +48,9 @@ class LogSpectrogram(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         """One clip [samples] at `sample_rate`, range [-1, 1] → dB [frames, n_bins], float32."""
         half, hop, n_samples = self.window_samples // 2, self.hop_samples, clip.shape[0]
-        index = continued(n_samples, -half, n_samples + half, "reflect")
-        padded = clip[index.to(clip.device)]
+        padded = clip[continued(n_samples, -half, n_samples + half, "reflect", clip.device)]
         frames = padded.unfold(0, self.window_samples, hop)  # [frames, window_samples], a view
-        power = torch.empty(frames.shape[0], self.n_bins, device=clip.device)
+        power = torch.empty(frames.shape[0], self.n_bins, device=clip.device, dtype=torch.float32)
         for start in range(0, frames.shape[0], FRAMES_AT_ONCE):
             spectrum = torch.fft.rfft(frames[start : start + FRAMES_AT_ONCE].double() * self.window)
             decibels = 10 * torch.log10((spectrum.real.square() + spectrum.imag.square()).clamp_min(self.floor))

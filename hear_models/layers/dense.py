@@ -1,35 +1,51 @@
-"""Linear layers of the encoders; activation or residual sum in the same pass where the CPU's library can do it."""
+"""Linear layers of the encoders; activation or residual sum in the same pass where the CPU's library can do it.
+
+Only a plain `nn.Linear` is computed from its weight. A layer that somebody wrapped, hooked, quantised or parametrised
+(adapters, for instance) is called, as it would be anywhere else.
+"""
 
 from __future__ import annotations
 
 import platform
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear
+from torch.nn.functional import gelu
+from torch.nn.modules import module as module_hooks
 
 
-def dense(x: Tensor, layer: nn.Linear) -> Tensor:
+def dense(x: Tensor, layer: nn.Module) -> Tensor:
     """[..., in] → [..., out]: x @ weight.T + bias."""
-    if _fused(x, layer):
+    if _is_plain(layer) and _fused(x, layer):
         return _op()(x, layer.weight, layer.bias, "none", [], "")
-    return linear(x, layer.weight, layer.bias)
+    return layer(x)
 
 
-def dense_gelu(x: Tensor, layer: nn.Linear, approximate: str = "tanh") -> Tensor:
+def dense_gelu(x: Tensor, layer: nn.Module, approximate: str = "tanh") -> Tensor:
     """[..., in] → [..., out]: GELU after the linear layer; its approximation "tanh" (Flax's default) or "none"."""
-    if _fused(x, layer):
+    if _is_plain(layer) and _fused(x, layer):
         return _op()(x, layer.weight, layer.bias, "gelu", [], approximate)
-    return gelu(linear(x, layer.weight, layer.bias), approximate=approximate)
+    return gelu(layer(x), approximate=approximate)
 
 
-def dense_add(x: Tensor, layer: nn.Linear, residual: Tensor) -> Tensor:
+def dense_add(x: Tensor, layer: nn.Module, residual: Tensor) -> Tensor:
     """[..., in], residual [..., out] → [..., out]: residual + linear layer."""
-    if _fused(x, layer):
+    if _is_plain(layer) and _fused(x, layer):
         return _op().binary(x, residual, layer.weight, layer.bias, "add")
-    return residual + linear(x, layer.weight, layer.bias)
+    return residual + layer(x)
+
+
+def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether calling the layer is its product and nothing else: nobody wrapped, hooked or parametrised it."""
+    return (
+        type(layer) is nn.Linear
+        and "forward" not in vars(layer)
+        and not any((layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks))
+        and not any((module_hooks._global_forward_hooks, module_hooks._global_forward_pre_hooks))
+        and not any((module_hooks._global_backward_hooks, module_hooks._global_backward_pre_hooks))
+    )
 
 
 def _fused(x: Tensor, layer: nn.Linear) -> bool:

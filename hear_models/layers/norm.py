@@ -38,6 +38,11 @@ class BatchNorm(nn.Module):
         """[units, width, ...] → the same."""
         if self.training and self.biased:
             return self._train_biased(x)
+        if x.dtype is torch.float64 and not self.training:  # whoever made the model double
+            mean, var, weight, bias = (
+                p.double() for p in (self.running_mean, self.running_var, self.weight, self.bias)
+            )
+            return batch_norm(x, mean, var, weight, bias, False, self.momentum, self.eps)
         return batch_norm(
             x,
             self.running_mean,

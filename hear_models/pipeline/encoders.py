@@ -45,7 +45,8 @@ class Encoders:
     def of(cls, model: HearModel, device: torch.device, clips: int) -> Encoders:
         """For a model on its device and at least `clips` clips: fewer than cores are better embedded one by one."""
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        return cls(model.embed_clips, inference_workers(device, parameters, clips))
+        training = any(module.training for module in model.modules())  # several calls would switch it over one another
+        return cls(model.embed_clips, 1 if training else inference_workers(device, parameters, clips))
 
     def submit(self, clips: Sequence[Tensor], purpose: Purpose) -> Future[list[Any]]:
         """The embeddings of a batch as `embed_clips` returns or raises them; with one worker they are there already."""

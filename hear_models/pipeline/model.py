@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from hear_models.pipeline.plan import Plan, Purpose, Unit
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from typing_extensions import Self
 
 TIMESTAMPS = ("centres", "official")
 LONGEST_WAIT = 4  # forward passes that a unit of a rare length waits for company; behind it finished clips wait too
@@ -76,6 +78,7 @@ class HearModel(HubMethods, nn.Module):
         self.timestamps = timestamps
         self.compute_dtype = torch.float32
         self.compiled = False
+        self._compiled: Callable[[Tensor], Tensor] | None = None
 
     def use_dtype(self, dtype: torch.dtype) -> None:
         """Keep the weights in `dtype` and compute in it from the first token on; front end and results stay float32."""
@@ -87,20 +90,30 @@ class HearModel(HubMethods, nn.Module):
 
     def use_compile(self) -> None:
         """Let torch.compile make the network's code at its first call, once for units of any number."""
-        network = torch.compile(self.network, dynamic=True)
-
-        def compiled(units: Tensor) -> Tensor:
-            try:
-                steps: Tensor = network(units)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                reason = str(error).strip().splitlines()[0]
-                raise UsageError(
-                    f"torch.compile failed here ({reason}). Load the model without compile=True."
-                ) from error
-            return steps
-
-        self.network = compiled  # type: ignore[method-assign]
         self.compiled = True
+
+    def _compiled_network(self, units: Tensor) -> Tensor:
+        if self._compiled is None:
+            self._compiled = torch.compile(self.network, dynamic=True)
+        try:
+            steps: Tensor = self._compiled(units)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"torch.compile failed here ({reason}). Load the model without compile=True.") from error
+        return steps
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: compiled code is made again where it is needed."""
+        return self.__dict__ | {"_compiled": None}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """`to`, `half`, `double` and their like: a device holds for everything, a dtype as `use_dtype` means it."""
+        wanted = fn(torch.zeros(1, dtype=self.compute_dtype)).dtype
+        if wanted is self.compute_dtype:
+            return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+        super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)  # type: ignore[no-untyped-call]
+        self.use_dtype(wanted)
+        return self
 
     # ------------------------------------------------------------------ what a family must supply
 
@@ -153,14 +166,20 @@ class HearModel(HubMethods, nn.Module):
 
     def encode(self, units: Tensor) -> Tensor:
         """Units [units, positions, bands] → steps [units, steps, dim], float32. Keeps gradients."""
-        return self.network(units).float()
+        return (self._compiled_network(units) if self.compiled else self.network(units)).float()
 
     def encode_layers(self, units: Tensor) -> Tensor:
         """Units → steps of every layer [units, steps, layers, dim], float32."""
         return torch.stack(self.layers(units), dim=2).float()
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Audio [clips, samples] → scene embeddings [clips, dim]. Keeps gradients; the HEAR functions do not."""
+        """Audio [clips, samples] → scene embeddings [clips, dim]. Keeps gradients; the HEAR functions do not.
+
+        Raises InputError as they do.
+        """
+        check_audio(audio)
+        for index, clip in enumerate(audio):
+            check_clip(clip, index)
         return torch.stack(
             [
                 pool_scene(steps, plan, self.scene_pooling)
@@ -212,17 +231,30 @@ class HearModel(HubMethods, nn.Module):
             raise UsageError(f"purpose={purpose!r} is unknown. Use 'scene' or 'timestamps'.")
         for index, clip in enumerate(clips):
             check_clip(clip, index)
-        self.eval()
         results: list[Any] = []
         # autocast of a caller must not change what we return
-        with torch.inference_mode(), torch.autocast(clips[0].device.type if clips else "cpu", enabled=False):
+        device = clips[0].device.type if clips else "cpu"
+        with self.evaluating(), torch.inference_mode(), torch.autocast(device, enabled=False):
             for steps, plan in self._steps(clips, self._planner(purpose), self.encode):
                 if purpose == "scene":
                     results.append(pool_scene(steps, plan, self.scene_pooling))
                 else:
                     times = torch.from_numpy(plan.times_ms).to(steps.device, torch.float32)
                     results.append((at_times(steps, plan), times))
-        return results
+        if purpose == "scene":  # copies made out here are tensors on which a head can be trained
+            return [scene.clone() for scene in results]
+        return [(steps.clone(), times.clone()) for steps, times in results]
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode for a while; whatever was in training mode goes back to it."""
+        in_training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module in in_training:
+                module.training = True
 
     def hidden_states(self, audio: Tensor) -> Tensor:
         """Steps of every layer: block outputs, the last after the final norm; folded and trimmed like the embeddings.
@@ -234,8 +266,7 @@ class HearModel(HubMethods, nn.Module):
             float32 [layers, clips, steps, dim]; steps past the end of the clip included, as in the scene mean.
         """
         check_audio(audio)
-        self.eval()
-        with torch.inference_mode(), torch.autocast(audio.device.type, enabled=False):
+        with self.evaluating(), torch.inference_mode(), torch.autocast(audio.device.type, enabled=False):
             clips = [steps for steps, _ in self._steps(audio, self._planner("timestamps"), self.encode_layers)]
         return torch.stack(clips).permute(2, 0, 1, 3)
 

@@ -31,9 +31,13 @@ class Statistics:
         mean = self.mean + apart * (other.n / n)
         return Statistics(n, mean, self.squares + other.squares + apart.square() * (self.n * other.n / n))
 
+    def variance(self, ddof: int) -> Tensor:
+        """Mean squared deviation; 0 for a single element."""
+        return self.squares / max(1, self.n - ddof)
+
     def std(self, ddof: int) -> Tensor:
         """Standard deviation; 0 for a single element."""
-        return (self.squares / max(1, self.n - ddof)).sqrt()
+        return self.variance(ddof).sqrt()
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Standardise:
             statistics = Statistics.of(exact)
         if not self.scale:
             return (exact - statistics.mean).to(features.dtype)
-        std = statistics.std(self.ddof)
-        scale = torch.where(std < self.constant_below, 0.0, 1.0 / (std + self.eps))
+        variance = statistics.variance(self.ddof)
+        constant = variance.detach().sqrt() < self.constant_below
+        std = torch.where(constant, 1.0, variance).sqrt()  # of a constant clip nothing, so that no gradient is infinite
+        scale = torch.where(constant, 0.0, 1.0 / (std + self.eps))
         return ((exact - statistics.mean) * scale).to(features.dtype)

@@ -5,7 +5,9 @@ A module put beside the others (or into a folder on `hear_models.__path__`) is a
 
 from __future__ import annotations
 
+import contextlib
 import pkgutil
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -13,8 +15,6 @@ import hear_models
 from hear_models.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hear_models.checkpoints.mapping import Official
     from hear_models.pipeline.model import HearModel
 
@@ -51,7 +51,22 @@ def family_module(name: str) -> FamilyModule:
 def new_model(module: FamilyModule, config: Any, *, seed: int | None, **options: Any) -> HearModel:
     """The network of a configuration: random weights by `seed`; None: without memory, for a checkpoint to fill."""
     build: Callable[..., HearModel] = module.Model
-    return build(config, seed=seed, **options)
+    with as_torch_begins():
+        return build(config, seed=seed, **options)
+
+
+@contextlib.contextmanager
+def as_torch_begins() -> Iterator[None]:
+    """float32 and the CPU as torch's defaults, whatever another library made of them; put back afterwards."""
+    import torch
+
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def officials(name: str) -> tuple[Official, ...]:

@@ -19,7 +19,7 @@ from hear_models.checkpoints.safetensors_file import Checkpoint, read_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.fields import check_fields
 from hear_models.pipeline.model import CheckpointInfo, HearModel
-from hear_models.zoo.families import FamilyModule, family_module, new_model
+from hear_models.zoo.families import FamilyModule, as_torch_begins, family_module, new_model
 from hear_models.zoo.resolve import Resolved, resolve
 
 SEED_OF_UNTRAINED = 0
@@ -31,7 +31,11 @@ _warned: set[str] = set()
 
 def load(name_or_path: str | os.PathLike[str], family: str | None, options: Mapping[str, Any]) -> HearModel:
     """See `hear_models.zoo.load_model`."""
-    resolved = resolve(name_or_path, family)
+    with as_torch_begins():
+        return _load(resolve(name_or_path, family), options)
+
+
+def _load(resolved: Resolved, options: Mapping[str, Any]) -> HearModel:
     module = family_module(resolved.family)
     model_options, dtype, device = check_options(module, options)
     parts = ("encoder", "decoder") if model_options.get("decoder") else ("encoder",)
