@@ -24,7 +24,6 @@ standard deviation. C is one of 1e-3, 1e-2, 1e-1, 1, 10.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -39,6 +38,7 @@ import torch
 from torch import Tensor
 
 from hear_models.errors import HearModelsError, UsageError
+from hear_models.files import write_atomically
 from hear_models.frontends.logmel import LogMel
 from hear_models.pipeline.audio import read_audio
 from hear_models.pipeline.model import HearModel
@@ -270,12 +270,9 @@ def report(rows: Sequence[Row]) -> str:
 
 def write_json(path: Path, rows: Sequence[Row]) -> None:
     """All rows as JSON; the file appears complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
-        json.dump({"benchmark": "digits", "rows": [asdict(row) for row in rows]}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_atomically(
+        path, json.dumps({"benchmark": "digits", "rows": [asdict(row) for row in rows]}, indent=1).encode()
+    )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

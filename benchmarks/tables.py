@@ -18,11 +18,13 @@ from pathlib import Path
 
 import click
 
+from hear_models.checkpoints.licences import FORBIDDEN, read_licence
 from hear_models.evaluation.board.leaderboard import build
 from hear_models.evaluation.board.published import SEPARATOR, Figure, public_best, tables
 from hear_models.evaluation.board.results import gather
 from hear_models.evaluation.board.tabulate import markdown
 from hear_models.tasks.known_tasks import known_tasks
+from hear_models.zoo.registry import list_models
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -85,6 +87,37 @@ def tasks(_: str) -> str:
     return grid(["folder", "in the papers", "primary metric", "clips", "best public score"], rows)
 
 
+WEIGHTS = {"bundled": "bundled", "parameterless": "none needed", "hub": "on the Hub"}
+
+
+def models(_: str) -> str:
+    """The models of the registry that have weights somewhere, in the order of `hear-models list`."""
+    rows = []
+    for entry in list_models():
+        if entry.status == "untrained":
+            continue
+        arxiv = re.search(r"arXiv (\d{4}\.\d{5})", entry.manifest.paper or "")
+        paper = f" ([paper](https://arxiv.org/abs/{arxiv[1]}))" if arxiv else ""
+        scene, step = entry.scene_embedding_size, entry.timestamp_embedding_size
+        theirs = "the authors', for evaluation only" if forbids_copies(entry.licence) else "the authors': convert them"
+        rows.append(
+            [
+                f"`{entry.name}`",
+                f"`{entry.family}`",
+                entry.summary + paper,
+                str(scene) if scene == step else f"{scene}, steps {step}",
+                f"{entry.sample_rate / 1000:g} kHz",
+                WEIGHTS.get(entry.status, theirs),
+            ]
+        )
+    return grid(["name", "module", "what it is", "dimensions", "audio", "weights"], rows).replace("---:", "---")
+
+
+def forbids_copies(licence: str) -> bool:
+    """Whether a licence, as a manifest words it, forbids to pass copies on."""
+    return read_licence(licence).sharing == FORBIDDEN
+
+
 def leaderboard(folder: str) -> str:
     """`hear-models leaderboard FOLDER --format markdown`, the folder relative to the repository."""
     return markdown(build(gather([ROOT / folder]))).replace("### ", "**", 1).replace("\n", "**\n", 1)
@@ -95,6 +128,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "absent": absent,
     "tasks": tasks,
     "leaderboard": leaderboard,
+    "models": models,
 }
 
 

@@ -23,5 +23,9 @@ class AudioFileError(HearModelsError):
     """A recording could not be read or decoded."""
 
 
+class FileError(HearModelsError):
+    """A file cannot be read or written: not there, no permission, no space."""
+
+
 class CheckpointError(HearModelsError):
     """A weights file is broken, altered, of another family, or does not fit its configuration."""

@@ -1,7 +1,7 @@
 """Plain data → frozen dataclasses: known names, right types, one sentence for what is wrong.
 
 For a Config from a header, a manifest, TOML or the command line, and for recipes; what a value may be, beside its type,
-the dataclass itself says in `__post_init__` by `at_least_one` and `one_of`.
+the dataclass itself says in `__post_init__` by `at_least_one`, `a_share` and `one_of`.
 """
 
 from __future__ import annotations
@@ -75,6 +75,13 @@ def at_least_one(config: object, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise UsageError(f"{name} is {getattr(config, name)}. Give at least 1.")
+
+
+def a_share(config: object, *names: str) -> None:
+    """Raise UsageError for the first of these fields that does not lie between 0 and 1, both excluded."""
+    for name in names:
+        if not 0 < getattr(config, name) < 1:
+            raise UsageError(f"{name} is {getattr(config, name)}. Give a share between 0 and 1, for instance 0.75.")
 
 
 def one_of(config: object, **known: Iterable[Any]) -> None:

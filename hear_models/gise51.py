@@ -28,7 +28,7 @@ from hear_models import zoo
 from hear_models.checkpoints.facts import GIVEN, SETTINGS, SHAPES, Facts
 from hear_models.checkpoints.mapping import Official, Rule, Shapes, Source, SourceArray
 from hear_models.errors import CheckpointError, UsageError
-from hear_models.fields import at_least_one, one_of
+from hear_models.fields import at_least_one, check_fields, one_of
 from hear_models.frontends.log_spectrogram import LogSpectrogram
 from hear_models.layers.densenet import DenseNet, initialise_densenet
 from hear_models.layers.efficientnet import EfficientNet, initialise_efficientnet
@@ -268,7 +268,7 @@ class Model(HearModel):
     # ------------------------------------------------------------------ the network
 
     def spectrogram(self, clip: Tensor) -> Tensor:
-        """[samples] → dB [frames, bins]; the flow then takes the mean away (section 3)."""
+        """[samples] → dB [frames, bins]; the flow then takes the mean away."""
         return self.frontend(clip)
 
     def maps(self, units: Tensor) -> Tensor:
@@ -312,7 +312,7 @@ class Model(HearModel):
 def fit_frames(features: Tensor, frames: int) -> Tensor:
     """The authors' evaluation: a spectrogram [n, bins] is repeated around its middle up to `frames`, or its middle cut.
 
-    Reported figures are at 501 frames for GISE-51 mixtures and 1001 for AudioSet (specification section 3).
+    Reported figures are at 501 frames for GISE-51 mixtures and 1001 for AudioSet.
     """
     missing = frames - features.shape[0]
     start = -(missing // 2) if missing > 0 else -missing // 2
@@ -334,7 +334,7 @@ def initialise(model: Model, seed: int) -> None:
         nn.init.kaiming_normal_(model.head.weight, generator=rng)
 
 
-# ---------------------------------------------------------------------- the authors' files (specification section 6)
+# ---------------------------------------------------------------------- the authors' files
 
 HEADS = ("fc", "linear", "classifier", "_fc")  # ResNet, its small form, DenseNet, EfficientNet
 
@@ -371,7 +371,7 @@ def infer_config(shapes: Shapes, said: Mapping[str, Any], given: Mapping[str, An
         raise CheckpointError(
             f"{len(facts.values['classes'])} class names are given, the head has {n_classes}. Correct --set classes."
         )
-    return asdict(Config(**facts.values))
+    return asdict(Config(**check_fields(Config, facts.values)))
 
 
 def find_architecture(shapes: Shapes) -> str:

@@ -24,10 +24,10 @@ from torch.nn import init
 from torch.nn.functional import interpolate
 
 from hear_models import zoo
-from hear_models.checkpoints.facts import GIVEN, SHAPES, Facts, masked_decoder, patch_encoder
+from hear_models.checkpoints.facts import GIVEN, SHAPES, Facts, check_positions, masked_decoder, patch_encoder
 from hear_models.checkpoints.mapping import Official, Rule, Shapes, Source, SourceArray
 from hear_models.errors import CheckpointError, UsageError
-from hear_models.fields import at_least_one, one_of
+from hear_models.fields import a_share, at_least_one, check_fields, one_of
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.attention import Attention
 from hear_models.layers.init import materialise
@@ -72,15 +72,14 @@ class Config:
     norm_mean: float = -7.1  # of "fixed": AudioSet's log-mel, by the M2D repository
     norm_std: float = 4.2
     tail: str = "pad"  # the last unit: "pad" with zeros to its full length, "trim" after the last patch
-    training_pad: str = (
-        "raw-zero"  # a short training clip: "raw-zero" log-mel of 0 (official), or "zero" after normalising
-    )
+    training_pad: str = "raw-zero"  # a short training clip: log-mel of 0 (official), or "zero" after normalising
     scene_pooling: str = "mean"  # steps → scene: "mean" (the paper's), or "mean+std" with twice the dimensions
 
     def __post_init__(self) -> None:
         """Refuse sizes that give no network, with a UsageError that names them."""
         at_least_one(self, "width", "depth", "heads", "patch_frames", "patch_bands", "decoder_width", "decoder_heads")
         one_of(self, normalize=NORMALIZE, tail=TAILS, training_pad=("raw-zero", "zero"), decoder_positions=("1d", "2d"))
+        a_share(self, "mask_ratio")
         one_of(self, scene_pooling=POOLINGS, sample_rate=SAMPLE_RATES)
         for whole, piece in (("frames_per_unit", "patch_frames"), ("n_mels", "patch_bands")):
             if getattr(self, whole) < 1 or getattr(self, whole) % getattr(self, piece):
@@ -200,7 +199,7 @@ class Model(PatchModel):
     # ------------------------------------------------------------------ pretraining (section 3 of the paper)
 
     def training_view(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A crop for pretraining: log-mel [frames, bands] → float32 [frames_per_unit, bands], normalised (section 9).
+        """A crop for pretraining: log-mel [frames, bands] → float32 [frames_per_unit, bands], normalised.
 
         The last possible start is never drawn, as in the official code. Statistics that are not given are the clip's.
         """
@@ -219,7 +218,7 @@ class Model(PatchModel):
         return np.pad(normal, missing).astype(np.float32)
 
     def decays(self, name: str, parameter: Tensor) -> bool:
-        """Weight decay spares biases and everything of one dimension; class and mask token it does not (section 9)."""
+        """Weight decay spares biases and everything of one dimension; class and mask token it does not."""
         return parameter.ndim > 1 and not name.endswith(".bias")
 
     def reconstruct(self, units: Tensor, noise: Tensor, target_units: Tensor | None = None) -> Reconstruction:
@@ -236,7 +235,7 @@ class Model(PatchModel):
 
 
 def normaliser(c: Config, normalize: str, statistics: tuple[float, float] | None) -> Standardise:
-    """The arithmetic behind `normalize` (section 4 of the specification)."""
+    """The arithmetic behind `normalize`."""
     if normalize not in NORMALIZE:
         raise UsageError(f"normalize={normalize!r} is unknown. Use one of {', '.join(NORMALIZE)}.")
     if normalize in ("clip", "official"):
@@ -270,7 +269,7 @@ def build_decoder(c: Config) -> MaskedDecoder:
 
 
 def initialise(model: Model, seed: int) -> None:
-    """Random weights as in pretraining (section 5 of the specification); the global random state is not touched."""
+    """Random weights as the authors' pretraining draws them; the global random state is not touched."""
     c = model.config
     rng = torch.Generator().manual_seed(seed)
     materialise(model)
@@ -340,7 +339,7 @@ def observe(source: Source) -> dict[str, Any]:
 
 
 def named_geometry(names: Collection[str]) -> dict[str, int]:
-    """Mel bands, frames of a unit and sample rate from a release's folder or file name, or nothing (section 2).
+    """Mel bands, frames of a unit and sample rate from a release's folder or file name, or nothing.
 
     80x208p16x16_0422, msm_mae_vit_base-80x608p16x16-220924-mr75, msm_mae_vit_base-80x608p16x16p32k.
     """
@@ -374,7 +373,7 @@ def infer_config(shapes: Shapes, trainer: Mapping[str, Any], given: Mapping[str,
     statistics = trainer.get("norm_stats values", arguments.get("norm_stats"))
     if statistics is not None and len(statistics) == 2:
         facts.values = {"norm_mean": float(statistics[0]), "norm_std": float(statistics[1])} | facts.values
-    if trainer.get("m2d"):  # that repository's runtime: section 7
+    if trainer.get("m2d"):  # the defaults of that repository's runtime
         facts.values = {"normalize": "fixed", "tail": "trim"} | facts.values
     for heads, of in (("heads", "width"), ("decoder_heads", "decoder_width")):
         if heads in facts.values or of not in facts.values:
@@ -394,19 +393,15 @@ def checked_tables(values: dict[str, Any], shapes: Shapes, trainer: Mapping[str,
     bands = values.setdefault("n_mels", 80) // values["patch_bands"]
     if "frames_per_unit" not in values:
         values["frames_per_unit"] = rows // max(1, bands) * values["patch_frames"]
-    config = Config(**values)
-    advice = "Give --set frames_per_unit=N and --set n_mels=N."
-    if config.tokens != rows:
-        raise CheckpointError(
-            f"pos_embed has {rows} tokens, but {config.n_mels} bands x {config.frames_per_unit} frames in patches of "
-            f"{config.patch_bands} x {config.patch_frames} are {config.tokens}. {advice}"
-        )
+    config = Config(**check_fields(Config, values))
+    flags = "--set frames_per_unit=N and --set n_mels=N"
+    check_positions(shapes, config.class_token, config.tokens, flags)
     first = int(config.class_token)
     stored = np.asarray(trainer["pos_embed values"], np.float32)[0, first:]
     if stored.shape[1] == config.width and np.abs(stored - encoder_positions(config).numpy()).max() >= 1e-5:
         raise CheckpointError(
             f"pos_embed is not the fixed table of {config.grid[0]} x {config.grid[1]} patches, so the bands or frames "
-            f"of a unit are others. {advice}"
+            f"of a unit are others. Give {flags}."
         )
     decoder = trainer.get("decoder_pos_embed values")
     if decoder is not None and np.shape(decoder)[1:] == (first + rows, config.decoder_width):

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from hear_models import zoo
-from hear_models.checkpoints.facts import GIVEN, SETTINGS, SHAPES, Facts, masked_decoder, patch_encoder
+from hear_models.checkpoints.facts import GIVEN, SETTINGS, SHAPES, Facts, check_positions, masked_decoder, patch_encoder
 from hear_models.checkpoints.mapping import Official, Rule, Shapes
 from hear_models.errors import CheckpointError, UsageError
-from hear_models.fields import at_least_one, one_of
+from hear_models.fields import a_share, at_least_one, check_fields, one_of
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.attention import Attention, MultiWindowAttention
 from hear_models.layers.init import lecun_normal_, materialise
@@ -76,6 +76,7 @@ class Config:
     def __post_init__(self) -> None:
         """Refuse sizes that give no network, with a UsageError that names them."""
         at_least_one(self, "encoder_width", "encoder_depth", "patch_frames", "patch_bands", "decoder_width")
+        a_share(self, "mask_ratio")
         one_of(self, scene_pooling=POOLINGS)
         for part, heads, width in (
             ("encoder", self.encoder_heads, self.encoder_width),
@@ -200,18 +201,17 @@ def initialise(model: Model, seed: int) -> None:
         elif isinstance(module, MultiWindowAttention):
             for table in module.bias_tables.values():
                 lecun_normal_(table, table.shape[0] / 0.02, rng)
-    pixels = c.patch_frames * c.patch_bands
+    pixels = model.grid.pixels
     limit = math.sqrt(6 / (pixels + pixels * c.encoder_width))  # Flax counts fan_out of a convolution as pixels * width
     init.uniform_(model.patch_embed.weight, -limit, limit, generator=rng)
-    positions = slice(int(c.class_token), None)
-    model.pos_embed.data[0, positions] = sincos_2d(c.encoder_width, *c.grid)
+    model.pos_embed.data[0, model.class_rows :] = sincos_2d(c.encoder_width, *c.grid)
     if c.class_token:
         init.normal_(model.cls_token, std=0.02, generator=rng)
     if model.decoder is not None:
         lecun_normal_(model.decoder.embed.weight, c.encoder_width, rng)
         lecun_normal_(model.decoder.pred.weight, c.decoder_width, rng)
         init.normal_(model.decoder.mask_token, std=0.02, generator=rng)
-        model.decoder.pos_embed.data[0, positions] = sincos_1d(c.decoder_width, torch.arange(c.tokens))
+        model.decoder.pos_embed.data[0, model.class_rows :] = sincos_1d(c.decoder_width, torch.arange(c.tokens))
 
 
 ENCODER_SIZES = {  # name: width, depth, heads (the paper's table 1)
@@ -262,6 +262,14 @@ def official_family(keys: Collection[str]) -> str | None:
     return "mwmae" if any("decoder_block" in key and "wmha_block" in key for key in keys) else None
 
 
+SETTINGS_NAMES: dict[str, str | tuple[str, str]] = {  # the trainer's → ours
+    "patch_size": ("patch_frames", "patch_bands"),
+    "img_size": ("frames_per_unit", "n_mels"),
+    "mask_ratio": "mask_ratio",
+    "shift_windows": "decoder_shift_windows",
+}
+
+
 def infer_config(
     config_class: type[Config], shapes: Shapes, trainer: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -281,10 +289,8 @@ def infer_config(
 
     size = ENCODER_SIZES.get(str(model.get("arch", "")).removeprefix("mw").removeprefix("mae_"), ())
     facts.add_all(dict(zip(("encoder_width", "encoder_depth", "encoder_heads"), size, strict=False)), SETTINGS)
-    pairs = {"patch_size": ("patch_frames", "patch_bands"), "img_size": ("frames_per_unit", "n_mels")}
     of_decoder = {"decoder_embed_dim": "decoder_width", "decoder_depth": "decoder_depth"} if decoder else {}
-    others = {"mask_ratio": "mask_ratio", "shift_windows": "decoder_shift_windows"}
-    facts.add_settings(arguments, {**pairs, **of_decoder, **others})
+    facts.add_settings(arguments, {**SETTINGS_NAMES, **of_decoder})
     facts.add_settings(trainer.get("opt") or {}, {"norm_pix_loss": "norm_pix_loss"})
     facts.add_all(given, GIVEN)
     if decoder:
@@ -296,14 +302,8 @@ def infer_config(
         raise CheckpointError(
             f"the weights (width {width}) do not tell the encoder's heads. Give --set encoder_heads=N."
         )
-    config = config_class(**facts.values)
-    tokens = shapes.of("pos_embed", 3)[1] - config.class_token
-    if config.tokens != tokens:
-        raise CheckpointError(
-            f"pos_embed has {tokens} tokens, but {config.frames_per_unit} frames x {config.n_mels} bands in patches of "
-            f"{config.patch_frames} x {config.patch_bands} are {config.tokens}. "
-            "Give --set frames_per_unit=N or --set n_mels=N."
-        )
+    config = config_class(**check_fields(config_class, facts.values))
+    check_positions(shapes, config.class_token, config.tokens, "--set frames_per_unit=N or --set n_mels=N")
     return asdict(config)
 
 

@@ -231,7 +231,7 @@ def test_decoder_position_tables_match(tokens, width, first):
 
 
 def test_base_network_has_the_published_number_of_parameters():
-    """Specification, section 5; ours has key biases besides, of which the official code has no parameter."""
+    """Counted in the authors' networks; ours has key biases besides, of which the official code has no parameter."""
     model = msm_mae.Model(msm_mae.Config(frames_per_unit=208), seed=None, decoder=True)
     key_biases = 12 * 768 + 4 * 384
     sizes = {name: (p.numel(), p.requires_grad) for name, p in model.named_parameters()}

@@ -66,6 +66,13 @@ def masked_decoder(shapes: Shapes) -> dict[str, Any]:
     return {"decoder_width": shapes.of("decoder.embed.weight", 2)[0], "decoder_depth": shapes.count("decoder.blocks.")}
 
 
+def check_positions(shapes: Shapes, class_token: bool, tokens: int, flags: str) -> None:
+    """Raise CheckpointError, naming the flags that help, unless the position table has a row for every token."""
+    rows = shapes.of("pos_embed", 3)[1] - class_token
+    if rows != tokens:
+        raise CheckpointError(f"pos_embed has {rows} tokens, the patches of a unit are {tokens}. Give {flags}.")
+
+
 def has_part(names: Iterable[str], part: str) -> bool:
     """Whether one of our names lies below `part`."""
     return any(name.startswith(f"{part}.") for name in names)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 
-from hear_models.errors import CheckpointError
+from hear_models.errors import CheckpointError, FileError
 from hear_models.files import read_bytes, write_atomically
 from hear_models.version import __version__
 
@@ -133,7 +133,10 @@ def write_checkpoint(
     header = Header(family, dict(config), kept, trained, None if source is None else dict(source), dict(notes or {}))
     pieces = ((name, STORED[dtype], list(value.shape), _bytes_of(value)) for name, value in stored.items())
     metadata = {**asdict(header), "digest": _digest(asdict(header), pieces)}
-    return write_atomically(path, safetensors.torch.save(stored, metadata={KEY: _canonical(metadata)}))
+    try:
+        return write_atomically(path, safetensors.torch.save(stored, metadata={KEY: _canonical(metadata)}))
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def read_checkpoint(
@@ -181,11 +184,18 @@ def verify(
 
 def read_header(path: str | os.PathLike[str]) -> Header:
     """What a checkpoint says about itself, without torch and without verifying the tensors."""
-    return _parse_header(path, read_bytes(path))[0]
+    return _parse_header(path, _read(path))[0]
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return read_bytes(path)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _verified(path: str | os.PathLike[str], sha256: str | None) -> tuple[Header, dict[str, Any], str, int]:
-    data = read_bytes(path)
+    data = _read(path)
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256:
         raise CheckpointError(

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hear_models.corpus.run import Summary
+    from hear_models.corpus.run import CorpusSummary
 
 SHOWN_FAILURES = 20
 
@@ -115,32 +115,31 @@ def command(
 
 def _run(
     paths: tuple[str, ...], output: str, model: str, device: str | None, allow_untrained: bool, **options: Any
-) -> Summary:
-    from hear_models.corpus.discover import find_sources
+) -> CorpusSummary:
+    from hear_models.corpus.discover import find_audio_files
     from hear_models.corpus.options import check_options
+    from hear_models.subjects.naming import find_ours
 
     # whatever is wrong with the command is told before torch and the model are loaded
     check_options(**{name: value for name, value in options.items() if name != "overwrite"})
-    sources, failures = find_sources(paths)
+    sources, failures = find_audio_files(paths)
+    named = find_ours(model, allow_untrained=allow_untrained, how="--allow-untrained")
 
     import torch
 
-    from hear_models.corpus.run import embed_sources
-    from hear_models.corpus.settings import refuse_untrained
-    from hear_models.zoo import load_model
+    from hear_models.corpus.run import embed_audio_files
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of random weights, which the next line refuses in its own words
-        network = load_model(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    refuse_untrained(network, allow_untrained, "--allow-untrained")
+        warnings.simplefilter("ignore", UserWarning)  # of random weights, which were asked for
+        network = named.load(device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with _Progress() as progress:
-        return embed_sources(sources, failures, output, network, progress=progress, **options)
+        return embed_audio_files(sources, failures, output, network, progress=progress, **options)
 
 
 class _Progress:
     """A bar on stderr, if that is a terminal: files, and seconds of audio per second."""
 
-    def __enter__(self) -> Callable[[Summary], None]:
+    def __enter__(self) -> Callable[[CorpusSummary], None]:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -159,7 +158,7 @@ class _Progress:
         self.bar.start()
         return self._update
 
-    def _update(self, summary: Summary) -> None:
+    def _update(self, summary: CorpusSummary) -> None:
         done = summary.embedded + summary.skipped + len(summary.failed)
         self.bar.update(self.task, completed=done, total=summary.files, speed=summary.audio_s_per_s)
 
@@ -167,7 +166,7 @@ class _Progress:
         self.bar.stop()
 
 
-def _report(summary: Summary) -> None:
+def _report(summary: CorpusSummary) -> None:
     skipped = f", {summary.skipped} were there already" if summary.skipped else ""
     click.echo(f"{_count(summary.embedded, 'file')} embedded{skipped} -> {summary.output}")
     if summary.embedded:
@@ -177,7 +176,7 @@ def _report(summary: Summary) -> None:
         )
 
 
-def _report_failures(summary: Summary) -> None:
+def _report_failures(summary: CorpusSummary) -> None:
     for failure in summary.failed[:SHOWN_FAILURES]:
         click.echo(f"failed: {failure.error}", err=True)
     if len(summary.failed) > SHOWN_FAILURES:

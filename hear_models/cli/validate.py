@@ -38,9 +38,10 @@ def command(
 ) -> None:
     """Check a HEAR module: yours, or one of this package.
 
-    MODULE_OR_NAME is the dotted name of a module with load_model,
+    MODULE_OR_NAME is the dotted name or .py file of a module with load_model,
     get_timestamp_embeddings and get_scene_embeddings (the current folder is
-    importable, as with python -m), or a name of `hear-models list`.
+    importable, as with python -m; MODULE:FILE gives it weights), or a model of
+    this package: a name of `hear-models list`, a file, hf://ORG/REPO.
 
     \b
       hear-models validate my_package.my_model

@@ -24,7 +24,7 @@ EXTENSIONS = frozenset("." + extension for extension in (
 
 
 @dataclass(frozen=True)
-class Source:
+class AudioFile:
     """A recording to embed: where it lies, and its name below the output (with "/", the file's own ending kept)."""
 
     path: Path
@@ -39,7 +39,7 @@ class Failure:
     error: str
 
 
-def find_sources(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Source], list[Failure]]:
+def find_audio_files(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[AudioFile], list[Failure]]:
     """List the recordings behind files and folders (searched recursively), and the folders that could not be listed.
 
     Sorted within each folder. The name of a file in a folder is its path below that folder; if several folders are
@@ -47,7 +47,7 @@ def find_sources(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Source],
     followed, but every real folder is searched once, so loops end.
     Raises UsageError: no recording at all, or two recordings of the same name.
     """
-    sources: list[Source] = []
+    sources: list[AudioFile] = []
     failures: list[Failure] = []
     folders = [Path(path) for path in paths if os.path.isdir(path)]
     roots = {os.path.realpath(folder) for folder in folders}
@@ -56,9 +56,9 @@ def find_sources(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Source],
         if path.is_dir():
             prefix = f"{path.resolve().name}/" if len(roots) > 1 else ""
             for file in _walk(path, roots, visited, failures):
-                sources.append(Source(file, prefix + file.relative_to(path).as_posix()))
+                sources.append(AudioFile(file, prefix + file.relative_to(path).as_posix()))
         elif os.path.lexists(path):
-            sources.append(Source(path, path.name))
+            sources.append(AudioFile(path, path.name))
         else:
             failures.append(Failure(str(path), f"{shown(path)} does not exist. Check the path."))
     sources = _without_repeats(sources)
@@ -97,10 +97,10 @@ def _walk(folder: Path, roots: set[str], visited: set[str], failures: list[Failu
                 yield Path(here, name)
 
 
-def _without_repeats(sources: list[Source]) -> list[Source]:
+def _without_repeats(sources: list[AudioFile]) -> list[AudioFile]:
     """Drop a recording that is named twice; refuse two recordings whose outputs would have one name."""
-    by_path: dict[str, Source] = {}
-    by_name: dict[str, Source] = {}
+    by_path: dict[str, AudioFile] = {}
+    by_name: dict[str, AudioFile] = {}
     for source in sources:
         if by_path.setdefault(os.path.abspath(source.path), source) is not source:
             continue

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hear_models import zoo
 from hear_models.corpus.options import KINDS
-from hear_models.corpus.settings import refuse_untrained
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline.audio import read_audio, resample
+from hear_models.pipeline.encoders import Batch, ClipStream, Encoders, device_of
 from hear_models.pipeline.model import HearModel
+from hear_models.subjects.naming import find_ours
 
 BATCH_SECONDS = 60.0
 
@@ -35,7 +35,8 @@ def embed(
     Args:
         audio: one clip: a 1-D array or tensor [samples], mono, floating point in [-1, 1], or a path; several: a list of
             clips of any lengths, or a 2-D array or tensor [clips, samples].
-        model: a name or `.safetensors` file as for `load_model`, a model, or None for the bundled default.
+        model: a name or `.safetensors` file as for `load_model`, a family (`mwmae`: its default; `mwmae:FILE`), a
+            model, or None for the bundled default.
         kind: "scene" (one embedding a clip) or "timestamps" (one a step, with its time in ms).
         sample_rate: Hz of the arrays, if it is not the model's: they are resampled. Files know their own.
         batch_seconds: audio that is handed to the model at once; more needs more memory and changes no result.
@@ -64,8 +65,8 @@ def embed(
         if model_options:
             raise UsageError(f"{', '.join(model_options)}: options belong to load_model. Pass them there.")
     else:
-        model = zoo.load_model("" if model is None else model, **model_options)
-        refuse_untrained(model, allow_untrained, "allow_untrained=True")
+        named = find_ours("" if model is None else model, allow_untrained=allow_untrained, how="allow_untrained=True")
+        model = named.load(**model_options)
     several = isinstance(audio, (list, tuple)) or (isinstance(audio, (np.ndarray, Tensor)) and audio.ndim == 2)
     inputs = list(audio) if several else [audio]
     if several and not inputs:
@@ -83,26 +84,26 @@ def _embed_all(
     inputs: Sequence[Any], model: HearModel, kind: str, sample_rate: int | None, batch_seconds: float, several: bool
 ) -> list[Any]:
     """Clips, read one by one and embedded by batches, so that only a batch of decoded files is in memory."""
-    device = next(model.parameters(), next(model.buffers(), torch.zeros(0))).device
-    limit = batch_seconds * model.sample_rate
+    # a model whose results depend on the batch gets the caller's batch
+    limit = None if model.batch_dependent else batch_seconds * model.sample_rate
+    device = device_of(model)
+    stream: ClipStream[Any] = ClipStream(
+        Encoders(model.embed_clips), device, "scene" if kind == "scene" else "timestamps", batch_samples=limit
+    )
+
+    def batches() -> Iterator[Batch[Any]]:
+        for index, item in enumerate(inputs):
+            where = f"clip {index}" if several else "the clip"
+            yield from stream.add(item, _clip(item, model.sample_rate, sample_rate, where).to(device))
+        yield from stream.finish()
+
     results: list[Any] = []
-    batch: list[Tensor] = []
-    n_samples = 0
-    for index, item in enumerate(inputs):
-        where = f"clip {index}" if several else "the clip"
-        clip = _clip(item, model.sample_rate, sample_rate, where).to(device)
-        batch.append(clip)
-        n_samples += len(clip)
-        is_last = index == len(inputs) - 1
-        # a model whose results depend on the batch gets the caller's batch
-        if is_last or (n_samples >= limit and not model.batch_dependent):
-            embedded = model.embed_clips(batch, "scene" if kind == "scene" else "timestamps")
-            for source, result in zip(inputs[len(results) : index + 1], embedded, strict=True):
-                if kind == "scene":
-                    results.append(_like(source, result))
-                else:
-                    results.append(tuple(_like(source, part) for part in result))
-            batch, n_samples = [], 0
+    for batch in batches():
+        for source, result in zip(batch.tags, batch.result(), strict=True):
+            if kind == "scene":
+                results.append(_like(source, result))
+            else:
+                results.append(tuple(_like(source, part) for part in result))
     return results
 
 

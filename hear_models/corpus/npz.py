@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hear_models.corpus.discover import Source
+from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
-from hear_models.corpus.settings import Settings, SourceInfo, refuse_mixture
+from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
 from hear_models.errors import UsageError
-from hear_models.files import shown
+from hear_models.files import shown, whole_file
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same embeddings give the same bytes
 
@@ -31,17 +30,17 @@ class NpzOutput:
 
     threads = 4  # measured on a disk that takes 12 ms to flush a small file: 6 ms a file with four, no less with eight
 
-    def __init__(self, folder: Path, settings: Settings, overwrite: bool) -> None:
+    def __init__(self, folder: Path, settings: EmbeddingSettings, overwrite: bool) -> None:
         self.folder, self.settings, self.overwrite = folder, settings, overwrite
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{shown(folder)} is a file. Give a folder, or a name that ends in .parquet for a table.")
         folder.mkdir(parents=True, exist_ok=True)
 
-    def path_of(self, source: Source) -> Path:
+    def path_of(self, source: AudioFile) -> Path:
         """`sub/a.wav` becomes `sub/a.wav.npz`: the ending stays, so a.wav and a.flac do not collide."""
         return self.folder / f"{source.name}.npz"
 
-    def is_done(self, source: Source, info: SourceInfo) -> bool:
+    def is_done(self, source: AudioFile, info: AudioFileState) -> bool:
         """Whether the recording, unchanged since, was embedded with these settings.
 
         Raises UsageError: it was embedded with other settings, and `overwrite` is off.
@@ -56,21 +55,17 @@ class NpzOutput:
         found = metadata.get("source", {})
         return bool((found.get("bytes"), found.get("modified_s")) == (info.bytes, info.modified_s))
 
-    def write(self, source: Source, info: SourceInfo, rows: Rows) -> None:
+    def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         """Write one recording's file: temporary name in the same folder, flushed to the disk, renamed."""
         path = self.path_of(source)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                self._write_zip(file, info, rows)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            whole_file(path, temporary=path.with_name(f".{path.name}.tmp")) as temporary,
+            open(temporary, "wb") as file,
+        ):
+            self._write_zip(file, info, rows)
 
-    def _write_zip(self, file: Any, info: SourceInfo, rows: Rows) -> None:
+    def _write_zip(self, file: Any, info: AudioFileState, rows: Rows) -> None:
         metadata = {"settings": self.settings.as_dict(), "source": info.as_dict()}
         windows = self.settings.window_s is not None
         single = self.settings.kind == "scene" and not windows

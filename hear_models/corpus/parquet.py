@@ -22,11 +22,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hear_models.corpus.discover import Source
+from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
-from hear_models.corpus.settings import Settings, SourceInfo, refuse_mixture
+from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.files import shown
+from hear_models.files import move_into_place, shown, whole_file
 
 PART_BYTES = 64 << 20  # a part is closed at this size,
 PART_SECONDS = 30.0  # or this age: what a killed run has to compute again
@@ -39,7 +39,7 @@ class ParquetOutput:
 
     threads = 1
 
-    def __init__(self, table: Path, settings: Settings, overwrite: bool) -> None:
+    def __init__(self, table: Path, settings: EmbeddingSettings, overwrite: bool) -> None:
         self.pyarrow, self.parquet = _import_pyarrow()
         self.table, self.settings = table, settings
         self.folder = table.with_name(table.name + ".parts")
@@ -61,7 +61,7 @@ class ParquetOutput:
         self._part_began = 0.0
         self._part_number = len(self._old)
 
-    def is_done(self, source: Source, info: SourceInfo) -> bool:
+    def is_done(self, source: AudioFile, info: AudioFileState) -> bool:
         """Whether the recording, unchanged since, has its rows in the table or in a part."""
         found = self._done.get(_text(source.name))
         if found is None:
@@ -71,7 +71,7 @@ class ParquetOutput:
             return False
         return True
 
-    def write(self, source: Source, info: SourceInfo, rows: Rows) -> None:
+    def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         """Add a recording's rows to the current part."""
         try:
             self._append(source, info, rows)
@@ -84,7 +84,7 @@ class ParquetOutput:
         else:
             self._part_began = self._part_began or time.monotonic()
 
-    def _append(self, source: Source, info: SourceInfo, rows: Rows) -> None:
+    def _append(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         arrow = self.pyarrow
         schema = self._schema(rows)
         for embeddings, times in rows.chunks():
@@ -110,17 +110,14 @@ class ParquetOutput:
         self._close_part()
         files = [*self._old, *(file for file in sorted(self.folder.glob("part-*.parquet")) if file not in self._old)]
         if files and files != [self.table]:
-            temporary = self.table.with_name(f".{self.table.name}.tmp")
             schema = self.parquet.read_schema(files[-1])
-            try:
-                with self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer:
-                    for file in files:
-                        for group in self._groups(file):
-                            writer.write_table(group)
-                _flush(temporary)
-                os.replace(temporary, self.table)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with (
+                whole_file(self.table, temporary=self.table.with_name(f".{self.table.name}.tmp")) as temporary,
+                self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer,
+            ):
+                for file in files:
+                    for group in self._groups(file):
+                        writer.write_table(group)
         shutil.rmtree(self.folder)
 
     def close(self) -> None:
@@ -176,9 +173,7 @@ class ParquetOutput:
             return
         try:
             self._writer.close()
-            temporary = Path(f"{self._part_path}.tmp")
-            _flush(temporary)
-            os.replace(temporary, self._part_path)
+            move_into_place(Path(f"{self._part_path}.tmp"), self._part_path)
             self._writer, self._part_bytes, self._part_began = None, 0, 0.0
         except BaseException:
             self._discard_part()
@@ -213,11 +208,6 @@ _OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["path"]}
 def _text(name: str) -> str:
     """A file name as text that Parquet takes: bytes that are no UTF-8 become \\x escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _import_pyarrow() -> tuple[Any, Any]:

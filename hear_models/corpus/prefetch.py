@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 
-from hear_models.corpus.discover import Source
+from hear_models.corpus.discover import AudioFile
 from hear_models.errors import AudioFileError
 from hear_models.files import shown
 from hear_models.pipeline.audio import windows_of
@@ -47,7 +47,7 @@ class End:
 class _Job:
     """One recording on its way: at most two windows wait, the next may lie ready in the worker."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: AudioFile) -> None:
         self.source = source
         self.expected_s = 0.0
         self.items: queue.Queue[Window | End] = queue.Queue(maxsize=2)
@@ -67,7 +67,7 @@ class Prefetcher:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[AudioFile],
         sample_rate: int,
         *,
         window_samples: int | None = None,
@@ -146,7 +146,7 @@ class Prefetcher:
             self._next_expected_s = self._expected_s(self.sources[self._next])
         return self._next_expected_s
 
-    def _expected_s(self, source: Source) -> float:
+    def _expected_s(self, source: AudioFile) -> float:
         """Seconds that a large recording will hold in memory; 0 for short ones, which count once they are decoded."""
         if self.window_samples:
             return 0.0

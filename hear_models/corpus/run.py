@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from hear_models.corpus.discover import Failure, Source, find_sources
+from hear_models.corpus.discover import AudioFile, Failure, find_audio_files
 from hear_models.corpus.npz import NpzOutput
 from hear_models.corpus.options import check_options
 from hear_models.corpus.parquet import ParquetOutput
 from hear_models.corpus.prefetch import End, Prefetcher, Window
 from hear_models.corpus.rows import Rows
-from hear_models.corpus.settings import Settings, SourceInfo, settings_of
+from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, embedding_settings
 from hear_models.corpus.writing import Output, WriteBehind
 from hear_models.errors import HearModelsError
 from hear_models.files import shown
 from hear_models.locks import only_writer
-from hear_models.pipeline.encoders import Encoders
+from hear_models.pipeline.encoders import Batch, ClipStream, Encoders, device_of
 from hear_models.pipeline.model import HearModel
-from hear_models.pipeline.plan import Purpose
 
 BATCH_SECONDS = {"cpu": 60.0, "cuda": 600.0}  # audio handed to the model at once
 AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches
 
 
 @dataclass
-class Summary:
+class CorpusSummary:
     """What a run did. `decode_wait_share`: part of the time in which the model waited for decoded audio."""
 
     output: str
@@ -55,11 +51,11 @@ class Summary:
 
 
 @dataclass
-class _File:
+class _OpenFile:
     """A recording between its first window and its written output."""
 
-    source: Source
-    info: SourceInfo
+    source: AudioFile
+    info: AudioFileState
     rows: Rows
     pending: int = 0  # windows handed to the batch and not embedded yet
     end: End | None = None
@@ -78,8 +74,8 @@ def embed_files(
     workers: int | None = None,
     batch_seconds: float | None = None,
     overwrite: bool = False,
-    progress: Callable[[Summary], None] | None = None,
-) -> Summary:
+    progress: Callable[[CorpusSummary], None] | None = None,
+) -> CorpusSummary:
     """Embed files and folders into a folder of `.npz` files, or into one table if `output` ends in `.parquet`.
 
     Args:
@@ -103,8 +99,8 @@ def embed_files(
         UsageError: an option out of range, nothing to embed, or an output of other settings.
     """
     check_options(kind, dtype, window_s, hop_s, workers, batch_seconds)
-    return embed_sources(
-        *find_sources(paths),
+    return embed_audio_files(
+        *find_audio_files(paths),
         output,
         model,
         kind=kind,
@@ -118,8 +114,8 @@ def embed_files(
     )
 
 
-def embed_sources(
-    sources: list[Source],
+def embed_audio_files(
+    sources: list[AudioFile],
     failures: list[Failure],
     output: str | os.PathLike[str],
     model: HearModel,
@@ -131,11 +127,11 @@ def embed_sources(
     workers: int | None,
     batch_seconds: float | None,
     overwrite: bool,
-    progress: Callable[[Summary], None] | None,
-) -> Summary:
-    """`embed_files` of what `find_sources` found; its options were checked."""
-    settings = settings_of(model, kind, dtype, window_s, hop_s)
-    summary = Summary(os.fspath(output), settings.as_dict(), files=len(sources) + len(failures), failed=failures)
+    progress: Callable[[CorpusSummary], None] | None,
+) -> CorpusSummary:
+    """`embed_files` of what `find_audio_files` found; its options were checked."""
+    settings = embedding_settings(model, kind, dtype, window_s, hop_s)
+    summary = CorpusSummary(os.fspath(output), settings.as_dict(), files=len(sources) + len(failures), failed=failures)
     target = Path(output)
     is_table = target.suffix.lower() == ".parquet"
     target_of: type[ParquetOutput] | type[NpzOutput] = ParquetOutput if is_table else NpzOutput
@@ -144,7 +140,7 @@ def embed_sources(
         with only_writer(out.folder, target):
             try:
                 todo = _todo(sources, out, summary)
-                run = _Run(model, settings, out, summary, progress or (lambda _: None))
+                run = _CorpusEmbedder(model, settings, out, summary, progress or (lambda _: None))
                 run.go(todo, workers or min(4, os.cpu_count() or 1), batch_seconds)
                 out.finish()
             finally:
@@ -157,11 +153,11 @@ def embed_sources(
     return summary
 
 
-def _todo(sources: list[Source], out: Output, summary: Summary) -> list[tuple[Source, SourceInfo]]:
+def _todo(sources: list[AudioFile], out: Output, summary: CorpusSummary) -> list[tuple[AudioFile, AudioFileState]]:
     todo = []
     for source in sources:
         try:
-            info = SourceInfo.of(source)
+            info = AudioFileState.of(source)
         except OSError as error:
             summary.failed.append(
                 Failure(str(source.path), f"{shown(source.path)} cannot be opened: {error.strerror}.")
@@ -174,28 +170,28 @@ def _todo(sources: list[Source], out: Output, summary: Summary) -> list[tuple[So
     return todo
 
 
-class _Run:
+class _CorpusEmbedder:
     """The loop: windows from the decoders into batches, embeddings out of the model to their recordings."""
 
     def __init__(
-        self, model: HearModel, settings: Settings, out: Output, summary: Summary, progress: Callable[[Summary], None]
+        self,
+        model: HearModel,
+        settings: EmbeddingSettings,
+        out: Output,
+        summary: CorpusSummary,
+        progress: Callable[[CorpusSummary], None],
     ) -> None:
         self.model, self.settings, self.out, self.summary, self.progress = model, settings, out, summary, progress
-        tensor = next(model.parameters(), next(model.buffers(), torch.zeros(0)))
-        self.device = tensor.device
         self.writes = WriteBehind(out, self._written)
-        self.batch: list[tuple[_File, Window]] = []
-        self.batch_samples = 0
         self.idle_s = 0.0  # how long the model has waited for decoded audio
-        self.embedding: deque[tuple[list[tuple[_File, Window]], Future[list[Any]]]] = deque()
 
-    def go(self, todo: list[tuple[Source, SourceInfo]], workers: int, batch_seconds: float | None) -> None:
+    def go(self, todo: list[tuple[AudioFile, AudioFileState]], workers: int, batch_seconds: float | None) -> None:
         """Embed all of `todo`."""
         self.progress(self.summary)
         began = time.perf_counter()
         rate = self.settings.sample_rate
-        seconds = batch_seconds or BATCH_SECONDS.get(self.device.type, BATCH_SECONDS["cuda"])
-        limit = 1 if self.model.batch_dependent else round(seconds * rate)
+        device = device_of(self.model)
+        seconds = batch_seconds or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cuda"])
         prefetcher = Prefetcher(
             [source for source, _ in todo],
             rate,
@@ -204,29 +200,34 @@ class _Run:
             workers=workers,
             ahead_s=AHEAD_BATCHES * seconds,
         )
-        files: dict[int, _File] = {}  # the one that is being read
+        files: dict[int, _OpenFile] = {}  # the one that is being read
         clips = len(todo) if self.settings.window_s is None else os.cpu_count() or 1
-        with closing(Encoders(self.model, self.device, clips)) as self.encoders, closing(self.writes), prefetcher:
+        with closing(Encoders.of(self.model, device, clips)) as encoders, closing(self.writes), prefetcher:
+            stream: ClipStream[tuple[_OpenFile, Window]] = ClipStream(
+                encoders,
+                device,
+                "scene" if self.settings.kind == "scene" else "timestamps",
+                # recordings have nothing to do with each other: where they would, each goes through by itself
+                batch_samples=1 if self.model.batch_dependent else round(seconds * rate),
+                keep=self._is_wanted,
+            )
             waited_s, idle = 0.0, 1.0
             for index, item in prefetcher:
-                self.idle_s += (prefetcher.wait_s - waited_s) * (idle + self.encoders.idle_share) / 2
+                self.idle_s += (prefetcher.wait_s - waited_s) * (idle + encoders.idle_share) / 2
                 if index not in files:
-                    files = {index: _File(*todo[index], Rows(self.out.folder, self.settings.dtype))}
+                    files = {index: _OpenFile(*todo[index], Rows(self.out.folder, self.settings.dtype))}
                 file = files[index]
                 if isinstance(item, End):
                     file.end, file.error = item, file.error or item.error
                     self._finish_if_done(file)
                 else:
                     file.pending += 1
-                    self.batch.append((file, item))
-                    self.batch_samples += len(item.samples)
-                    if self.batch_samples >= limit:
-                        self._embed_batch()
+                    for batch in stream.add((file, item), item.samples):
+                        self._take(batch)
                 self._measure(began)
-                waited_s, idle = prefetcher.wait_s, self.encoders.idle_share
-            self._embed_batch()
-            while self.embedding:
-                self._take_first()
+                waited_s, idle = prefetcher.wait_s, encoders.idle_share
+            for batch in stream.finish():
+                self._take(batch)
             self.writes.finish()
         self._measure(began)
 
@@ -236,41 +237,32 @@ class _Run:
         summary.decode_wait_share = round(self.idle_s / max(summary.seconds, 1e-9), 4)
         summary.audio_s_per_s = round(summary.audio_s / max(summary.seconds, 1e-9), 1)
 
-    def _embed_batch(self) -> None:
-        """Hand the batch to the model, and store what it has finished, in order."""
-        batch, self.batch, self.batch_samples = self.batch, [], 0
-        batch = [(file, window) for file, window in batch if file.error is None or self._drop(file)]
-        if batch:
-            self.embedding.append((batch, self.encoders.submit(*self._inputs(batch))))
-        while self.embedding and (len(self.embedding) > self.encoders.workers or self.embedding[0][1].done()):
-            self._take_first()
-
-    def _take_first(self) -> None:
-        """Store the oldest batch; if it failed, embed its windows one by one."""
-        batch, future = self.embedding.popleft()
+    def _take(self, batch: Batch[tuple[_OpenFile, Window]]) -> None:
+        """Store a batch; if it failed, embed its windows one by one."""
         try:
-            results = self._outputs(batch, future.result())
+            results = self._outputs(batch.tags, batch.result())
         except (HearModelsError, RuntimeError) as error:
-            if len(batch) == 1:
-                file = batch[0][0]
+            if len(batch.tags) == 1:
+                file = batch.tags[0][0]
                 file.error = f"{shown(file.source.path)}: {error}"
                 self._drop(file)
                 return
-            for one in batch:  # finds which of them it was, and makes do with less memory if that was short
-                if one[0].error is not None:
-                    self._drop(one[0])
-                    continue
-                self.embedding.appendleft(([one], self.encoders.submit(*self._inputs([one]))))
-                self._take_first()
+            for one in batch.one_by_one():
+                self._take(one)
         else:
-            self._store(batch, results)
+            self._store(batch.tags, results)
             self.progress(self.summary)
 
-    def _inputs(self, batch: list[tuple[_File, Window]]) -> tuple[list[torch.Tensor], Purpose]:
-        clips = [torch.from_numpy(window.samples).to(self.device) for _, window in batch]
-        return clips, "scene" if self.settings.kind == "scene" else "timestamps"
+    def _is_wanted(self, window: tuple[_OpenFile, Window]) -> bool:
+        """False for a window of a recording that failed: nothing of it is embedded any more."""
+        file, _ = window
+        if file.error is not None:
+            self._drop(file)
+        return file.error is None
 
-    def _outputs(self, batch: list[tuple[_File, Window]], results: list[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _outputs(
+        self, batch: list[tuple[_OpenFile, Window]], results: list[Any]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """What the model gave → rows [n, dim] and times in ms from the start of the recording, of each window."""
         found = []
         for (_, window), result in zip(batch, results, strict=True):
@@ -281,7 +273,7 @@ class _Run:
                 found.append((result[0].cpu().numpy(), result[1].cpu().numpy().astype(np.float64) + start_ms))
         return found
 
-    def _store(self, batch: list[tuple[_File, Window]], results: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def _store(self, batch: list[tuple[_OpenFile, Window]], results: list[tuple[np.ndarray, np.ndarray]]) -> None:
         for (file, window), (rows, times) in zip(batch, results, strict=True):
             file.pending -= 1
             try:
@@ -291,13 +283,12 @@ class _Run:
                 file.error = f"{shown(file.source.path)}: {error}"
             self._finish_if_done(file)
 
-    def _drop(self, file: _File) -> bool:
-        """A window of a recording that failed: nothing is embedded any more. False, so that a filter passes it over."""
+    def _drop(self, file: _OpenFile) -> None:
+        """One window less to wait for."""
         file.pending -= 1
         self._finish_if_done(file)
-        return False
 
-    def _finish_if_done(self, file: _File) -> None:
+    def _finish_if_done(self, file: _OpenFile) -> None:
         if file.end is None or file.pending:
             return
         if file.error is None:

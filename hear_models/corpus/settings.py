@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
-from hear_models.corpus.discover import Source
+from hear_models.corpus.discover import AudioFile
 from hear_models.errors import UsageError
 from hear_models.files import shown
 from hear_models.pipeline.model import HearModel
+from hear_models.subjects.weights import is_trained, weights_sha256
 from hear_models.version import __version__
 
 
 @dataclass(frozen=True)
-class Settings:
+class EmbeddingSettings:
     """Everything that changes an embedding. Two outputs with equal settings may stand in one folder or table."""
 
     model: str
@@ -39,7 +38,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class SourceInfo:
+class AudioFileState:
     """A recording as it was when it was read: size and time of change tell a later run whether it is the same."""
 
     name: str
@@ -50,7 +49,7 @@ class SourceInfo:
     duration_s: float = 0.0
 
     @classmethod
-    def of(cls, source: Source) -> SourceInfo:
+    def of(cls, source: AudioFile) -> AudioFileState:
         """Raises OSError if the file is not there."""
         status = os.stat(source.path)
         return cls(source.name, status.st_size, int(status.st_mtime))
@@ -59,17 +58,19 @@ class SourceInfo:
         return asdict(self)
 
 
-def settings_of(model: HearModel, kind: str, dtype: str, window_s: float | None, hop_s: float | None) -> Settings:
+def embedding_settings(
+    model: HearModel, kind: str, dtype: str, window_s: float | None, hop_s: float | None
+) -> EmbeddingSettings:
     """The settings of a run with this model."""
     checkpoint = model.checkpoint
     options = {"timestamps": getattr(model, "timestamps", "centres")}
     compute = str(getattr(model, "compute_dtype", torch.float32)).removeprefix("torch.")
     if getattr(model, "compiled", False):
         compute += ", compiled"
-    return Settings(
+    return EmbeddingSettings(
         model=checkpoint.name if checkpoint else model.family,
         family=model.family,
-        checkpoint_sha256=(checkpoint.sha256 if checkpoint else None) or weights_sha256(model),
+        checkpoint_sha256=weights_sha256(model),
         trained=is_trained(model),
         sample_rate=int(model.sample_rate),
         kind=kind,
@@ -80,33 +81,7 @@ def settings_of(model: HearModel, kind: str, dtype: str, window_s: float | None,
     )
 
 
-def weights_sha256(model: HearModel) -> str:
-    """A digest of configuration and tensors of a model that came from no file."""
-    digest = hashlib.sha256(repr(model.config).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).data)
-    return digest.hexdigest()
-
-
-def is_trained(model: HearModel) -> bool:
-    """Whether the weights were ever trained; a model without parameters has nothing to train."""
-    if next(model.parameters(), None) is None:
-        return True
-    return model.checkpoint is not None and bool(model.checkpoint.trained)
-
-
-def refuse_untrained(model: HearModel, allow_untrained: bool, how: str) -> None:
-    """Raise UsageError for a network of random weights, unless it is asked for by `how`."""
-    if not allow_untrained and not is_trained(model):
-        name = model.checkpoint.name if model.checkpoint else model.family
-        raise UsageError(
-            f"{name} has random weights: its embeddings describe nothing that was learned. "
-            f"Choose a trained model (`hear-models list`), or ask for it with {how}."
-        )
-
-
-def refuse_mixture(where: str, found: Mapping[str, Any], wanted: Settings) -> None:
+def refuse_mixture(where: str, found: Mapping[str, Any], wanted: EmbeddingSettings) -> None:
     """Raise UsageError, naming the first difference, unless an existing output was made with the same settings."""
     for key, value in wanted.as_dict().items():
         if found.get(key) != value:

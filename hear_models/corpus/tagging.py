@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from hear_models.checkpoints.safetensors_file import read_header
-from hear_models.corpus.discover import find_sources
-from hear_models.corpus.settings import is_trained
+from hear_models.corpus.discover import find_audio_files
 from hear_models.errors import UsageError
 from hear_models.pipeline.audio import read_audio
 from hear_models.pipeline.capabilities import Tagger, chances
 from hear_models.pipeline.model import HearModel
+from hear_models.subjects.weights import is_trained
 
 LONGEST_HOP_S, SHORTEST_HOP_S = 0.5, 0.05  # windows are 1 s long: at half a second nothing falls between them
 
@@ -110,7 +110,7 @@ def find_recordings(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
     failed = []
     for path in paths:
         try:
-            sources, failures = find_sources([path])
+            sources, failures = find_audio_files([path])
         except UsageError as error:
             failed.append(str(error))
             continue

@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from hear_models.corpus.discover import Source
+from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
-from hear_models.corpus.settings import SourceInfo
+from hear_models.corpus.settings import AudioFileState
 
 WAITING_FILES = 16
 WAITING_BYTES = 64 << 20
@@ -25,8 +25,8 @@ class Output(Protocol):
     folder: Path
     threads: int
 
-    def is_done(self, source: Source, info: SourceInfo) -> bool: ...
-    def write(self, source: Source, info: SourceInfo, rows: Rows) -> None: ...
+    def is_done(self, source: AudioFile, info: AudioFileState) -> bool: ...
+    def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None: ...
     def finish(self) -> None: ...
     def close(self) -> None: ...
 
@@ -44,7 +44,7 @@ class WriteBehind:
         self._waiting: deque[tuple[Future[None], int, int]] = deque()
         self._pool = ThreadPoolExecutor(out.threads, thread_name_prefix="write")
 
-    def write(self, source: Source, info: SourceInfo, rows: Rows) -> None:
+    def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         """Queue one recording; closes `rows` when they are written."""
         while self._waiting and (
             len(self._waiting) >= WAITING_FILES or sum(size for *_, size in self._waiting) >= WAITING_BYTES
@@ -63,7 +63,7 @@ class WriteBehind:
         """End the threads: what is being written is completed, what only waits is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _write(self, source: Source, info: SourceInfo, rows: Rows) -> None:
+    def _write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         try:
             self.out.write(source, info, rows)
         finally:

@@ -1,4 +1,4 @@
-"""Labelled clips in the forms of GISE-51: mixtures with text files, LMDB, CSV lists (specification section 9)."""
+"""Labelled clips in the forms of GISE-51: mixtures with text files, LMDB, CSV lists."""
 
 from __future__ import annotations
 

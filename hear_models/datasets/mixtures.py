@@ -1,9 +1,8 @@
-"""Soundscapes of isolated events over a background, drawn and rendered as GISE-51's (scaper 1.6.4; section 10)."""
+"""Soundscapes of isolated events over a background, drawn and rendered as GISE-51's (scaper 1.6.4)."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,7 +229,7 @@ def write_mixtures(
         foreground, background: folders with a subfolder of .wav or .flac for each label.
         official: 16 bits as the authors' conversion makes them (quirk "flac-floor").
     """
-    from hear_models.files import write_atomically
+    from hear_models.files import whole_file, write_atomically
 
     events, backgrounds = Library(foreground), Library(background)
     output.mkdir(parents=True, exist_ok=True)
@@ -246,12 +245,7 @@ def write_mixtures(
             continue
         lines = [f"{e.event_time_s}\t{e.end_s}\t{e.label}\r\n" for e in mixture.by_time()]
         write_atomically(path.with_suffix(".txt"), "".join(lines).encode())
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            soundfile.write(
-                temporary, sixteen_bits(render(mixture), official), SAMPLE_RATE, format="FLAC", subtype="PCM_16"
-            )
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        samples = sixteen_bits(render(mixture), official)
+        with whole_file(path, flush=False) as temporary:
+            soundfile.write(temporary, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return mixtures

@@ -1,4 +1,4 @@
-"""Takes the pauses out of isolated events, as GISE-51's script did with SoX (specification section 10)."""
+"""Takes the pauses out of isolated events, as GISE-51's script did with SoX."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ GRID = 128  # of 2^31: samples reach the effect with 24 bits
 def stretch(samples: np.ndarray, factor: float, sample_rate: int) -> np.ndarray:
     """Samples [n] at `factor` times their duration, float64 [about n * factor].
 
-    Equals SoX 14.4.2's `tempo -s` with 1 / factor rounded to six decimals (specification gise51, section 10). Segments
+    Equals SoX 14.4.2's `tempo -s` with 1 / factor rounded to six decimals. Segments
     of 35 ms overlap by 14 ms; each is taken from where its beginning is nearest to the end of the one before.
 
     Args:

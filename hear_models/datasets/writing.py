@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hear_models.errors import HearModelsError, UsageError
+from hear_models.files import whole_file, write_atomically
 
 SETTINGS_FILE = "corpus.json"
 FILES_PER_FOLDER = 1000
@@ -26,19 +25,12 @@ def write_flac(path: Path, audio: npt.NDArray[np.float32], sample_rate: int) -> 
     """
     import soundfile
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
             soundfile.write(file, audio, sample_rate, format="FLAC", subtype="PCM_16")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, soundfile.LibsndfileError) as error:
         raise HearModelsError(f"{path} could not be written ({error}). Make room, or choose another folder.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
@@ -56,9 +48,7 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
                 "Choose another folder, or the same settings to go on with it."
             )
         return
-    temporary = note.with_name(f".{note.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, note)
+    write_atomically(note, text.encode())
 
 
 def write_corpus(

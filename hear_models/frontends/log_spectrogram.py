@@ -13,7 +13,7 @@ FRAMES_AT_ONCE = 4096  # bounds the memory of a long clip: 4096 x 221 complex128
 class LogSpectrogram(nn.Module):
     """Power spectrogram in dB: centred STFT with reflected edges, floor at -100 dB and `range_db` below the loudest.
 
-    The defaults are the front end of GISE-51 (specification section 3): 20 ms periodic Hann windows, a frame every
+    The defaults are the front end of GISE-51's code: 20 ms periodic Hann windows, a frame every
     9.977 ms, 221 bins from 0 to 11,025 Hz, computed in float64. A clip of any length works: its reflection repeats.
     """
 

@@ -13,7 +13,7 @@ FILTERS = {"htk": mel_filter_bank, "slaney": slaney_filter_bank}
 class LogMel(nn.Module):
     """Log-mel spectrogram: centred STFT with reflected edges, power, mel triangles, natural logarithm.
 
-    The defaults are the front end of MW-MAE (specification section 3): 25 ms Hann windows, a frame every 10 ms,
+    The defaults are the front end of MW-MAE's code: 25 ms Hann windows, a frame every 10 ms,
     80 bands from 50 to 8000 Hz, `log(mel + eps)` with eps the float32 machine epsilon. Silence is -15.942385.
     `filters`: "htk", triangles of peak 1 on the HTK scale; "slaney", triangles of area 1 on Slaney's (MSM-MAE).
     """

@@ -1,4 +1,4 @@
-"""Self-attention: plain, and with a window of its own for every head (MW-MAE, section 3.2)."""
+"""Self-attention: plain, and with a window of its own for every head (section 3.2 of the MW-MAE paper)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SCOPES = ("clip", "call", "fixed")
 CONSTANT_BELOW = 1e-6  # standard deviation under which features count as constant and become zeros
 
 

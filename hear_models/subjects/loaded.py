@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from hear_models.errors import HearModelsError
-from hear_models.pipeline.model import HearModel
-from hear_models.subjects.module import call_text, describe
+from hear_models.errors import HearModelsError, UsageError
+from hear_models.subjects.naming import Foreign, Ours, functions_of
+from hear_models.subjects.wording import ADVICE, call_text, describe
+from hear_models.zoo.families import family_module
 
 if TYPE_CHECKING:
     from hear_models.subjects.subject import Subject
-
-ADVICE = "`hear-models validate` checks a module against the API."
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,39 @@ class Loaded:
         return result.detach()
 
 
-def state_sha256(model: torch.nn.Module) -> str:
-    """A digest of a model's parameters and buffers: weights that load_model found by itself have no file to name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if isinstance(value, Tensor) and not value.is_sparse:
-            digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def load_subject(subject: Subject, device: str) -> Loaded:
+    """See `Subject.load`."""
+    found = subject.found
+    return _load_ours(subject, found, device) if isinstance(found, Ours) else _load_foreign(subject, found, device)
 
 
-def weights_of(loaded: Loaded) -> str:
-    """What stands for the weights in a cache's key: the digest of our file, or of a foreign model's tensors."""
-    if isinstance(loaded.model, HearModel) and loaded.subject.checkpoint_sha256:
-        return loaded.subject.checkpoint_sha256
-    return state_sha256(loaded.model)
+def _load_ours(subject: Subject, found: Ours, device: str) -> Loaded:
+    model = found.load(**subject.options, device=device)
+    in_file = model.checkpoint.sha256 if model.checkpoint else None
+    if in_file != subject.checkpoint_sha256 and in_file is not None:
+        raise UsageError(f"{subject.name} changed while this run was going on. Start it again.")
+    return Loaded(subject, model, torch.device(device), functions_of(family_module(found.family)))
+
+
+def _load_foreign(subject: Subject, found: Foreign, device: str) -> Loaded:
+    functions = functions_of(found.imported())
+    arguments = [found.weights] if found.weights else []
+    said = f"{subject.name}: {call_text('load_model', *arguments)}"
+    try:
+        model = functions["load_model"](*arguments, **subject.options)
+    except (KeyboardInterrupt, HearModelsError):
+        raise
+    except BaseException as error:
+        taken = ", ".join(inspect.signature(functions["load_model"]).parameters)
+        hint = f" Its parameters: {taken}." if isinstance(error, TypeError) and subject.options else f" {ADVICE}"
+        raise UsageError(f"{said} raised {describe(error)}.{hint}") from error
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"{said} gave a {type(model).__name__}, not a torch.nn.Module. Only torch models are taken.")
+    rate = getattr(model, "sample_rate", None)
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate != int(rate) or rate < 1:
+        raise UsageError(f"{said}: its model has sample_rate {rate!r}. Give it a whole number of Hz. {ADVICE}")
+    try:
+        model = model.to(device)  # as the kit; it does not call eval() either, which is load_model's duty
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"{subject.name} cannot be moved to {device!r}: {describe(error)}. Try cpu.") from error
+    return Loaded(subject, model, torch.device(device), functions)

@@ -1,10 +1,7 @@
-"""A HEAR module as an object: found by dotted or registry name, its three callables, its model loaded when asked."""
+"""A HEAR module as an object: its three callables, and its model, loaded when asked."""
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,10 +10,10 @@ from typing import Any
 import torch
 
 from hear_models.errors import UsageError
+from hear_models.subjects.naming import Ours, find, functions_of, is_family
 from hear_models.subjects.randomness import random_state
-from hear_models.zoo.families import families
-
-FUNCTIONS = ("load_model", "get_timestamp_embeddings", "get_scene_embeddings")
+from hear_models.subjects.wording import call_text, describe
+from hear_models.zoo.families import families, family_module
 
 
 class ModuleFault(Exception):
@@ -90,33 +87,18 @@ class HearModule:
             raise ModuleFault(f"{call_text(function, *args)} raised {describe(error)}") from error
 
 
-def describe(error: BaseException) -> str:
-    """An exception in one line: its type and the first line of its message, at most 300 characters."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}" if text else type(error).__name__
-
-
-def call_text(function: str, *args: Any) -> str:
-    """The call as a person would write it, tensors by shape: get_scene_embeddings(audio[2, 16000], model)."""
-    if function == "load_model":
-        return f"load_model({', '.join(repr(arg) for arg in args)})"
-    shape = getattr(args[0], "shape", None)
-    dtype = str(getattr(args[0], "dtype", "")).removeprefix("torch.")
-    return f"{function}(audio {dtype}{list(shape) if shape is not None else '?'}, model)"
-
-
 def family_modules() -> list[str]:
     """Dotted names of the HEAR modules of this package."""
     return [f"hear_models.{name}" for name in families()]
 
 
 def load_module(name: str, *, model_path: str = "", device: str = "cpu") -> HearModule:
-    """Find a HEAR module by registry name, family name or dotted name; its model is not loaded yet.
+    """Find a HEAR module by what a person calls it; its model is not loaded yet.
 
     Args:
-        name: a name of `hear-models list` (`mwmae-nano`), a family (`mwmae`), or an importable module
-            (`my_package.hear`). The current directory is importable, as with `python -m`.
-        model_path: weights for `load_model`; not together with a registry name, which already says which weights.
+        name: see `naming.find`. A name that says which weights (`mwmae-nano`, a file) gives a module whose
+            `load_model()` loads them.
+        model_path: weights for `load_model`, as written; not together with a name that says which.
         device: torch device for model and audio.
 
     Raises:
@@ -124,29 +106,31 @@ def load_module(name: str, *, model_path: str = "", device: str = "cpu") -> Hear
         CheckpointError: a registered model whose weights are not published.
     """
     _check_device(device)
-    entry = _registry_entry(name)
-    if entry is not None:
-        if model_path:
-            raise UsageError(
-                f"{name} is a name of the registry, which already says which weights. "
-                f"To check a file, use the module: hear-models validate hear_models.{entry.family} --model {model_path}"
-            )
-        if entry.status == "unpublished":
-            from hear_models.zoo.resolve import resolve
-
-            resolve(name, entry.family)  # raises, and says how to get the weights
-        module = _import(f"hear_models.{entry.family}")
-        functions = {key: getattr(module, key) for key in FUNCTIONS}
-        load = functions["load_model"]
-        functions["load_model"] = lambda model_file_path="", **options: load(model_file_path or name, **options)
-        return HearModule(name, functions, "", device)
-    dotted = f"hear_models.{name}" if f"hear_models.{name}" in family_modules() else name
+    found = find(f"{name}:{model_path}" if model_path and is_family(name) else name)
     settings = torch_settings()
-    before = random_state() if dotted not in sys.modules else None
-    module = _import(dotted)
-    changed = () if before is None else before.changed()
-    functions = {key: getattr(module, key) for key in FUNCTIONS if callable(getattr(module, key, None))}
-    return HearModule(name, functions, model_path, device, changed, settings)
+    before = random_state()
+    module = family_module(found.family) if isinstance(found, Ours) else found.imported()
+    changed = before.changed()
+    functions = functions_of(module)
+    by_family, _, path = found.name.partition(":") if isinstance(found, Ours) else ("", "", found.weights)
+    if isinstance(found, Ours) and not is_family(by_family):
+        _refuse_second_weights(found, model_path)
+        load = functions["load_model"]
+        functions["load_model"] = lambda model_file_path="", **options: load(
+            model_file_path or found.load_name, **options
+        )
+        return HearModule(name, functions, "", device, changed, settings)
+    if path and model_path and path != model_path:
+        raise UsageError(f"{name} names its weights already. Leave --model {model_path} out.")
+    return HearModule(name, functions, path or model_path, device, changed, settings)
+
+
+def _refuse_second_weights(found: Ours, model_path: str) -> None:
+    if model_path:
+        raise UsageError(
+            f"{found.name} already says which weights. "
+            f"To check a file, use the module: hear-models validate {found.module} --model {model_path}"
+        )
 
 
 def _check_device(device: str) -> None:
@@ -155,42 +139,3 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         reason = str(error).splitlines()[0]
         raise UsageError(f"The device {device!r} cannot be used ({reason}). Take another, for instance cpu.") from error
-
-
-def _registry_entry(name: str) -> Any:
-    from hear_models.zoo import list_models
-
-    return next((entry for entry in list_models() if entry.name == name), None)
-
-
-def _import(dotted: str) -> Any:
-    if not all(part.isidentifier() for part in dotted.split(".")):
-        is_path = "/" in dotted or dotted.endswith(".py")
-        raise UsageError(
-            f"{dotted!r} is neither a registered model nor the dotted name of a module. "
-            + (
-                "Give the dotted name, without slashes and without .py."
-                if is_path
-                else "`hear-models list` shows the names; a module of yours is given as my_package.my_module."
-            )
-        )
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(dotted)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if dotted == missing or dotted.startswith(f"{missing}."):
-            raise UsageError(
-                f"There is no module {dotted!r}: Python found no {missing!r} in {os.getcwd()} "
-                "or among the installed packages. Install the package, change into the folder that holds it, "
-                "or choose a name of `hear-models list`."
-            ) from error
-        raise UsageError(f"Importing {dotted} needs {missing!r}, which is not installed. Install it.") from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise UsageError(
-            f"Importing {dotted} raised {describe(error)}. "
-            "A HEAR module must be importable without arguments, weights or environment variables."
-        ) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hear_models.errors import HearModelsError
 from hear_models.files import write_atomically
+from hear_models.resources import cache_folder
 
 if TYPE_CHECKING:
     from hear_models.tasks.task import Task
@@ -62,9 +63,8 @@ def _file_sha256(path: Path) -> str:
 
 def _memory_file(root: Path, sample_rate: int) -> Path:
     """Outside of the task folder: it may be read-only, and it should stay as it was unpacked."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    return base / "hear-models" / "task-digests" / f"{root.name}.{sample_rate}.{key}.json"
+    return cache_folder() / "task-digests" / f"{root.name}.{sample_rate}.{key}.json"
 
 
 def _read_memory(path: Path) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hear_models.errors import UsageError
-from hear_models.files import write_atomically
+from hear_models.files import whole_file, write_atomically
 from hear_models.tasks.task import METADATA, VOCABULARY, TaskError
 
 MULTICLASS_METRICS = ("top1_acc", "mAP", "d_prime", "aucroc")  # the first is the primary one, as in HEAR's tasks
@@ -95,16 +95,12 @@ def wav_bytes(samples: npt.NDArray[np.floating], sample_rate: int) -> bytes:
 
 def write_wav(path: Path, samples: npt.NDArray[np.floating], sample_rate: int) -> None:
     """Write a clip, complete or not at all; makes the folders. Raises TaskError: no room, no permission."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(wav_bytes(samples, sample_rate))
-        os.replace(temporary, path)
+        with whole_file(path, flush=False) as temporary:
+            temporary.write_bytes(wav_bytes(samples, sample_rate))
     except OSError as error:
         raise TaskError(f"{path} cannot be written: {error.strerror}. Make room, or choose another folder.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def fit(samples: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:

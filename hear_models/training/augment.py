@@ -1,4 +1,4 @@
-"""Lengths and masks of spectrograms [frames, bands] for supervised training, as GISE-51 trains (section 3)."""
+"""Lengths and masks of spectrograms [frames, bands] for supervised training, as GISE-51's authors train."""
 
 from __future__ import annotations
 

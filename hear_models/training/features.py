@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 
 from hear_models.datasets.procedural import generate, scene_seed
 from hear_models.errors import AudioFileError, UsageError
+from hear_models.files import whole_file
 from hear_models.frontends.logmel import LogMel
+from hear_models.pipeline.ahead import load_ahead
 from hear_models.pipeline.audio import read_audio
 
-Item = TypeVar("Item")
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"}
 PROCEDURAL_S = 10.0
 
@@ -91,16 +88,6 @@ def procedural_source(
     return _cached("procedural", key, cache, frontend, load_ahead(load, range(count), workers), report)
 
 
-def load_ahead(load: Callable[[Item], list[np.ndarray]], items: Iterable[Item], workers: int) -> Iterator[np.ndarray]:
-    """Segments in the order of the items, loaded by threads a little ahead; `load` gives a list for each item."""
-    with ThreadPoolExecutor(workers) as pool:
-        source = iter(items)
-        waiting = [pool.submit(load, item) for item in islice(source, 4 * workers)]
-        while waiting:
-            yield from waiting.pop(0).result()
-            waiting.extend(pool.submit(load, item) for item in islice(source, 1))
-
-
 def _cached(
     name: str,
     key: object,
@@ -145,23 +132,16 @@ def cached_features(
     if not index.exists():
         cache.mkdir(parents=True, exist_ok=True)
         starts = [0]
-        partial = data.with_suffix(f".{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file, torch.inference_mode():
+        with whole_file(data) as part:
+            with part.open("wb") as file, torch.inference_mode():
                 for array in features:
                     if array is not None:
                         file.write(array.astype(np.float16).tobytes())
                         starts.append(starts[-1] + len(array))
-                file.flush()
-                os.fsync(file.fileno())
             if starts[-1] == 0:
                 raise UsageError(f"No recording of {name} could be read. Give a folder of recordings.")
-            partial.replace(data)
-        finally:
-            partial.unlink(missing_ok=True)
-        index_partial = index.with_suffix(f".{os.getpid()}.npy")
-        np.save(index_partial, np.array(starts))
-        index_partial.replace(index)
+        with whole_file(index) as part, part.open("wb") as file:
+            np.save(file, np.array(starts))
     starts_array = np.load(index)
     mapped = np.memmap(data, np.float16, "r").reshape(-1, bands)
     report(f"{name}: {len(starts_array) - 1} recordings, {len(mapped) / 360_000:.2f} h of features")

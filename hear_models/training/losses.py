@@ -1,4 +1,4 @@
-"""Losses of supervised training and mixup, as GISE-51 trains (specification section 7)."""
+"""Losses of supervised training and mixup, as GISE-51's authors train."""
 
 from __future__ import annotations
 

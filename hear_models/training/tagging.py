@@ -22,11 +22,12 @@ from hear_models.datasets.gise51 import (
 )
 from hear_models.datasets.labelled_scenes import SCENE_S, labelled_scenes
 from hear_models.errors import AudioFileError, UsageError
+from hear_models.pipeline.ahead import load_ahead
 from hear_models.pipeline.capabilities import Classifies, Tagger
 from hear_models.pipeline.model import HearModel
 from hear_models.training.augment import centre_crop, pad_to, training_crop
 from hear_models.training.batches import Batches
-from hear_models.training.features import Source, cached_features, load_ahead
+from hear_models.training.features import Source, cached_features
 from hear_models.training.losses import LOSSES, mix, mixup_shares, official_mixup_shares
 from hear_models.training.objectives import Report, Way, WithoutExtras
 from hear_models.training.recipe import Recipe

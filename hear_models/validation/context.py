@@ -116,7 +116,7 @@ class Context:
     # ------------------------------------------------------------------ comparing
 
     def difference(self, a: Tensor, b: Tensor) -> str:
-        """ "" when two float32 results agree within the tolerance of the specification, else the difference in words.
+        """ "" when two float32 results agree within the promised tolerance, else the difference in words.
 
         rtol 1e-4 and atol 1e-5 on CPU, 1e-3 on other devices (kernels differ by batch size); the absolute part follows
         the size of the embeddings (their root mean square), so that neither tiny nor huge embeddings are misjudged.

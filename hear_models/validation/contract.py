@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_models.subjects.module import FUNCTIONS, ModuleFault, call_text
+from hear_models.subjects.module import ModuleFault
+from hear_models.subjects.naming import FUNCTIONS
+from hear_models.subjects.wording import call_text
 from hear_models.validation.context import Context, as_cpu_tensor, error, info, relative_change, warning
 from hear_models.validation.findings import Finding
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hear_models.errors import HearModelsError
 from hear_models.pipeline.model import HearModel
-from hear_models.subjects.module import ModuleFault, describe
+from hear_models.subjects.module import ModuleFault
+from hear_models.subjects.wording import describe
 from hear_models.validation.context import Context, error, info, relative_change, warning
 from hear_models.validation.findings import Finding
 from hear_models.validation.timestamps import range_finding

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from hear_models.errors import UsageError
-from hear_models.subjects.module import HearModule, ModuleFault, describe, load_module
+from hear_models.subjects.module import HearModule, ModuleFault, load_module
 from hear_models.subjects.randomness import preserved_randomness
+from hear_models.subjects.wording import describe
 from hear_models.validation import centres, contract, robustness, scaling, side_effects, timestamps
 from hear_models.validation.context import Context, Length
 from hear_models.validation.findings import CheckResult, Finding, Report

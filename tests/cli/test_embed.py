@@ -92,6 +92,8 @@ def test_wrong_use_exits_with_2_before_anything_is_loaded(tmp_path: Path) -> Non
         ([tmp_path / "empty", "-o", "out"], "No recordings"),
         ([tmp_path / "a.wav", "-o", "out", "--kind", "scenes"], "Invalid value for '--kind'"),
         ([tmp_path / "a.wav", "-o", "out", "--hop", "1"], "--window"),
+        ([tmp_path / "a.wav", "-o", "out", "-m", "mwmae-nanoo"], "Did you mean mwmae-nano"),
+        ([tmp_path / "a.wav", "-o", "out", "-m", "mwmae-tiny"], "--allow-untrained"),
         ([tmp_path / "a.wav", "-o", "out", "--workers", "0"], "at least 1"),
         ([tmp_path / "a.wav", "-o", "out", "--window", "abc"], "not a valid float"),
     ]:

@@ -109,8 +109,9 @@ def test_a_crash_of_the_module_is_a_finding_not_a_traceback(run, folder):
     [
         ("authors_missing", "no module 'authors_missing'"),
         ("authors_missing.deep.inside", "no module 'authors_missing.deep.inside'"),
-        ("mwmae-nono", "neither a registered model nor the dotted name"),
-        ("models/authors_good.py", "without slashes and without .py"),
+        ("mwmae-nono", "neither a model's name nor the dotted name"),
+        ("models/authors_good", "as its .py file"),
+        ("models/authors_gone.py", "does not exist"),
         ("authors_broken", "raised TypeError"),
         ("authors_needs", "needs 'a_package_that_nobody_has'"),
     ],

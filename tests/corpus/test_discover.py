@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hear_models.corpus.discover import find_sources
+from hear_models.corpus.discover import find_audio_files
 from hear_models.errors import UsageError
 
 
@@ -18,7 +18,7 @@ def touch(*paths: Path) -> None:
 
 
 def names(*paths: Path) -> list[str]:
-    return [source.name for source in find_sources(paths)[0]]
+    return [source.name for source in find_audio_files(paths)[0]]
 
 
 def test_a_folder_gives_its_recordings_in_order_and_nothing_else(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_links_to_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"No recordings in .*\.wav"):
-        find_sources([tmp_path])
+        find_audio_files([tmp_path])
 
 
 def test_a_folder_that_may_not_be_read_is_reported_and_the_rest_is_found(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_folder_that_may_not_be_read_is_reported_and_the_rest_is_found(tmp_pat
     touch(tmp_path / "a.wav", tmp_path / "closed/b.wav")
     (tmp_path / "closed").chmod(0)
     try:
-        sources, failures = find_sources([tmp_path])
+        sources, failures = find_audio_files([tmp_path])
     finally:
         (tmp_path / "closed").chmod(0o700)
     assert [source.name for source in sources] == ["a.wav"]
@@ -83,7 +83,7 @@ def test_a_folder_that_may_not_be_read_is_reported_and_the_rest_is_found(tmp_pat
 def test_a_path_that_does_not_exist_is_told_and_stops_nothing_else(tmp_path: Path) -> None:
     touch(tmp_path / "a.wav")
     with pytest.raises(UsageError, match=r"missing\.wav.*does not exist"):
-        find_sources([tmp_path / "missing.wav"])
-    sources, failures = find_sources([tmp_path / "missing.wav", tmp_path])
+        find_audio_files([tmp_path / "missing.wav"])
+    sources, failures = find_audio_files([tmp_path / "missing.wav", tmp_path])
     assert [source.name for source in sources] == ["a.wav"]
     assert "does not exist" in failures[0].error

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from hear_models.corpus import prefetch
-from hear_models.corpus.discover import Source
+from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.prefetch import End, Prefetcher, Window
 
 Make = Callable[..., np.ndarray]
 
 
-def sources_of(folder: Path) -> list[Source]:
-    return [Source(path, path.name) for path in sorted(folder.iterdir())]
+def sources_of(folder: Path) -> list[AudioFile]:
+    return [AudioFile(path, path.name) for path in sorted(folder.iterdir())]
 
 
 @pytest.mark.parametrize("workers", [1, 4])

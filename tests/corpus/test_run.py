@@ -275,7 +275,7 @@ def test_a_killed_table_keeps_its_finished_parts(
     pq = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(parquet, "PART_BYTES", 1)
 
-    def stop_after_two(summary: run.Summary) -> None:
+    def stop_after_two(summary: run.CorpusSummary) -> None:
         if summary.embedded == 2:
             raise KeyboardInterrupt
 

@@ -155,7 +155,7 @@ def test_what_cannot_be_mixed_is_said(tmp_path):
 
 
 def sox_silence(samples: list[int], window: int, hold: int) -> list[int]:
-    """SoX's machine, sample by sample, as the specification tells it: the ring is emptied when sound has ended."""
+    """SoX's machine, sample by sample: the ring is emptied when sound has ended."""
     ring: list[int] = []
     held: list[int] = []
     out: list[int] = []

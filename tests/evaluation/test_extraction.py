@@ -285,7 +285,7 @@ def test_other_data_code_options_or_weights_are_embedded_anew(modules, tmp_path)
     file = next(iter(read_task(folder).items("fold01")))
     row = np.load(changed.folder / "fold01" / f"{file}.embedding.npy", allow_pickle=False)
     assert row[0] == tiny_tasks.samples_of(99, 1)[0] / 32768, "what was there before is replaced"
-    module.write_text(module.read_text() + "\n# another version\n")
+    module.write_text(module.read_text() + "\nVERSION = 2\n")
     run()
     helper.write_text("SCALE = 2\n")
     run()

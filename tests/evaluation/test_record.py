@@ -35,7 +35,6 @@ from hear_models.evaluation.runs.record import (
     record_bytes,
     write_record,
 )
-from hear_models.subjects.code import code_sha256, source_files
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "records.md"
 SHA = "0" * 64
@@ -353,20 +352,3 @@ def test_a_file_of_predictions_that_unfolds_without_end_is_refused(tmp_path, mon
     (tmp_path / "cut.npz").write_bytes((tmp_path / "p.npz").read_bytes()[:50])
     with pytest.raises(RecordError, match=r"cut\.npz"):
         read_predictions(tmp_path / "cut.npz")
-
-
-# --------------------------------------------------------------------------------------------------------------- code
-def test_the_hash_of_the_code_covers_what_is_imported_in_any_depth(tmp_path, monkeypatch):
-    files = source_files("hear_models.mwmae")
-    assert {"hear_models.mwmae", "hear_models.pipeline.model", "hear_models.frontends.filterbanks"} <= set(files)
-    assert "hear_models.evaluation.runs.record" not in files and "hear_models.errors" not in files
-    assert code_sha256("hear_models.mwmae") != code_sha256("hear_models.logmel_stats")
-    assert code_sha256("hear_models.mwmae") == code_sha256("hear_models.mwmae")
-
-
-def test_the_hash_of_the_code_changes_with_a_byte_of_a_file_deep_inside(monkeypatch):
-    before = code_sha256("hear_models.mwmae")
-    deep = source_files("hear_models.mwmae")["hear_models.frontends.filterbanks"]
-    read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"\n" if path == deep else b""))
-    assert code_sha256("hear_models.mwmae") != before

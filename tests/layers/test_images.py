@@ -37,7 +37,7 @@ def test_batch_normalisation_computes_in_bfloat16_with_float32_statistics():
     assert y.dtype == torch.bfloat16 and norm.running_mean.dtype == torch.float32
 
 
-# section 4.5 of the specification, for an image of 221 x 501
+# counted in the authors' networks, for an image of 221 x 501
 SIZES = [
     (lambda: ResNet((1, 1, 1, 1), (8, 8, 8, 8)), (8, 7, 16)),
     (lambda: ResNet((1, 1, 1, 1), (8, 8, 8, 8), bottleneck=True), (32, 7, 16)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,9 @@ from hub.conftest import hub  # noqa: F401  (a fixture)
 from hear_models import mwmae
 from hear_models.checkpoints.safetensors_file import write_checkpoint
 from hear_models.errors import CheckpointError, HearModelsError, UsageError
-from hear_models.subjects.code_digest import OWN_EXTRACTION, OWN_ROOMS, code_sha256, own_code_sha256
-from hear_models.subjects.loaded import state_sha256
-from hear_models.subjects.subject import file_sha256, options_slug, parse_options, resolve, slugify
+from hear_models.subjects.subject import options_slug, parse_options, resolve, slugify
+from hear_models.subjects.weights import file_sha256, weights_sha256
 from hear_models.zoo import find_entry
-
-PACKAGE = Path(mwmae.__file__).parent
 
 
 def tiny(path: Path, *, trained: bool = True, seed: int = 0) -> Path:
@@ -259,78 +255,15 @@ def test_options_come_from_settings_and_from_json():
             parse_options(settings, text)
 
 
-# ------------------------------------------------------------------------------------------------------ digests
-def test_the_code_of_a_module_counts_with_what_it_imports_beside_it(tmp_path):
-    files = {
-        "main.py": "import part\nfrom pack.inner import deep\ndef f():\n    import late\n",
-        "part.py": "A = 1\n",
-        "late.py": "B = 1\n",
-        "unused.py": "C = 1\n",
-        "pack/__init__.py": "",
-        "pack/inner/__init__.py": "from . import deep\nfrom ..side import x\n",
-        "pack/inner/deep.py": "import json\n",
-        "pack/side.py": "x = 1\n",
-    }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    before = code_sha256(tmp_path / "main.py")
-    for name in files:
-        changed = (tmp_path / name).read_text()
-        (tmp_path / name).write_text(f"{changed}# changed\n")
-        assert (code_sha256(tmp_path / "main.py") != before) == (name != "unused.py"), name
-        (tmp_path / name).write_text(changed)
-    assert code_sha256(tmp_path / "main.py") == before
-    other = tmp_path / "elsewhere"
-    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
-        for name in files:
-            archive.write(tmp_path / name, name)
-    zipfile.ZipFile(tmp_path / "all.zip").extractall(other)
-    assert code_sha256(other / "main.py") == before, "where it lies does not matter"
-
-
-def test_an_installed_module_does_not_count_its_neighbours():
-    assert code_sha256(Path(pytest.__file__)) != code_sha256(Path(torch.__file__).parent / "version.py")
-    import click
-
-    from hear_models.subjects import code_digest
-
-    found: dict[Path, str] = {}
-    code_digest._follow(Path(click.__file__).resolve(), found)
-    assert {name.split("/")[0] for name in found.values()} == {"click"}
-
-
-def test_a_familys_code_counts_and_no_other_familys():
-    from hear_models.subjects import code_digest
-
-    seen: list[set[str]] = []
-    original = code_digest._digest
-    try:
-        code_digest._digest = lambda files: seen.append({name for _, name in files}) or ""
-        own_code_sha256("hear_models.mae"), own_code_sha256()
-    finally:
-        code_digest._digest = original
-    assert {f"hear_models.{name}" for name in ("mae", "mwmae", "layers.attention", "frontends.logmel")} <= seen[0]
-    shared = ("pipeline.model", "evaluation.embeddings.extraction", "evaluation.embeddings.reading")
-    common = {f"hear_models.{name}" for name in shared}
-    assert common <= seen[0] & seen[1]
-    assert not any(
-        name.startswith(("hear_models.cli", "hear_models.logmel_stats", "hear_models.zoo")) for name in seen[0]
-    )
-    for room in (*OWN_ROOMS, *OWN_EXTRACTION):
-        path = PACKAGE.joinpath(*room.split("."))
-        assert path.is_dir() or path.with_suffix(".py").is_file(), f"{room} is no room any more"
-
-
 def test_the_digest_of_weights_sees_every_tensor():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
-    before = state_sha256(model)
-    assert state_sha256(model) == before
+    before = weights_sha256(model)
+    assert weights_sha256(model) == before
     model[1].running_mean[0] += 1
-    changed = state_sha256(model)
+    changed = weights_sha256(model)
     with torch.no_grad():
         model[0].weight.copy_(model[0].weight.bfloat16())
-    assert len({before, changed, state_sha256(model), state_sha256(model.bfloat16())}) == 4
+    assert len({before, changed, weights_sha256(model), weights_sha256(model.bfloat16())}) == 4
 
 
 def test_the_current_folder_is_not_needed_after_the_name_was_resolved(desk, monkeypatch):

@@ -27,7 +27,7 @@ def originals(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tasks_dir(originals, tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HEAR_MODELS_CACHE", str(tmp_path / "cache"))
     return shutil.copytree(originals, tmp_path / "tasks")
 
 

@@ -1,4 +1,4 @@
-"""Every fault of the specification's table is caught, and named by the check that should name it; good modules pass."""
+"""Every fault of `validate/faulty` is caught, and named by the check that should name it; good modules pass."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_twenty_minutes_of_a_good_module_pass():
     assert not any("not tried" in finding.found for finding in report.findings())
 
 
-def test_every_row_of_the_specification_has_its_module():
+def test_every_numbered_fault_has_its_module():
     rows = {int(name[1:3]) for name in FAULTY}
     # 26 (32 kHz, refused wrongly by an old validator) is a good module; 42 (padding) is information, not a fault
     assert rows == set(range(1, 42)) - {26}

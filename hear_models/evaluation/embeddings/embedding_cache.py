@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.errors import HearModelsError, UsageError
+from hear_models.files import sync_folder, whole_file, write_durably
 from hear_models.locks import only_writer
 
 KEY_FILE, DONE = ".hear-models.json", ".done.embeddings"  # the second is the kit's
@@ -93,8 +93,8 @@ class EmbeddingCache:
     def finish_split(self, split: str, notes: Mapping[str, Any]) -> None:
         """Mark a split whose files are all on the disk; a mark that is lost costs the split, so it is not flushed."""
         mark = self.partial / f".done.{split}"
-        mark.with_suffix(".part").write_text(json.dumps(notes), encoding="utf-8")
-        mark.with_suffix(".part").replace(mark)
+        with whole_file(mark, temporary=mark.with_suffix(".part"), flush=False) as part:
+            part.write_text(json.dumps(notes), encoding="utf-8")
 
     def finish(self, splits: Iterable[str], notes: Mapping[str, Any]) -> None:
         """Make the partial folder the finished one. To be called inside `work`."""
@@ -125,24 +125,6 @@ class EmbeddingCache:
                 f"{self.folder} holds embeddings of another version of the model, the task or the code, and also "
                 f"{foreign[0]}, which is not ours. Move that away, or choose another folder for the embeddings."
             )
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file and flush it to the disk; the folder around it becomes visible by a rename later."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, where the system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Writes one split as the kit's embedding runner does (specification 3), in one pass, while the model goes on."""
+"""Writes one split as hear-eval-kit's `heareval.embeddings.task_embeddings` does, in one pass beside the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hear_models.errors import HearModelsError
-from hear_models.evaluation.embeddings.embedding_cache import write_durably
+from hear_models.files import write_durably
 from hear_models.tasks.task import EVENT, METADATA, VOCABULARY, Task
 
 PROFILE = "profile.embeddings.json"

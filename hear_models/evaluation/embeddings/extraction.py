@@ -1,16 +1,14 @@
-"""Embeds a task: the files, order and labels of the kit's embedding runner (specification 3), faster, and cached."""
+"""Embeds a task: files, order and labels of hear-eval-kit's `heareval.embeddings.runner`, faster, and cached."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,18 @@ import torch
 from torch import Tensor
 
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation.embeddings.embedding_cache import EmbeddingCache, key_digest, write_durably
+from hear_models.evaluation.embeddings.embedding_cache import EmbeddingCache, key_digest
 from hear_models.evaluation.embeddings.embedding_writing import PROFILE, SplitWriter, copy_task_files, names_of
 from hear_models.evaluation.embeddings.folder import packing_order
 from hear_models.evaluation.embeddings.reading import Clip, read_ahead
-from hear_models.pipeline.encoders import Encoders
-from hear_models.subjects.code_digest import own_code_sha256
-from hear_models.subjects.loaded import Loaded, weights_of
-from hear_models.subjects.module import describe
+from hear_models.files import write_durably
+from hear_models.pipeline.encoders import Batch, ClipStream, Encoders
+from hear_models.pipeline.plan import Purpose
+from hear_models.subjects.code import own_code_sha256
+from hear_models.subjects.loaded import Loaded
 from hear_models.subjects.subject import Subject
+from hear_models.subjects.weights import weights_sha256
+from hear_models.subjects.wording import describe
 from hear_models.tasks.task import EVENT, Task, TaskError
 
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 600.0}  # audio handed to the model at once; the model bounds its own memory
@@ -47,9 +48,6 @@ class Extraction:
     wall_s: float
     cpu_s: float  # of this process
     reused: bool
-
-
-_Group = tuple[list[str], list[np.ndarray], list[np.ndarray]]  # files, embeddings, times in ms or nothing
 
 
 def extract(
@@ -96,7 +94,7 @@ def extract(
     if (notes := cache.finished()) is not None:
         report(total, total)
         return _extraction(cache, notes, reused=True)
-    run = _Run(loaded, task, mode, workers or min(4, os.cpu_count() or 1), batch_seconds)
+    run = _TaskEmbedder(loaded, task, mode, workers or min(4, os.cpu_count() or 1), batch_seconds)
     with cache.work() as folder:
         if (notes := cache.finished()) is not None:  # by another run, between the two looks
             cache.drop()
@@ -183,7 +181,7 @@ def _key(loaded: Loaded, task: Task, mode: str) -> dict[str, Any]:
         "options": subject.options,
         "configuration": repr(loaded.model.config) if subject.is_ours else None,
         "checkpoint_sha256": subject.checkpoint_sha256,
-        "weights_sha256": weights_of(loaded),
+        "weights_sha256": weights_sha256(loaded.model),
         "code_sha256": subject.code_sha256,
         "extraction_sha256": _own_code_sha256(),
         "data_sha256": task.data_sha256(loaded.sample_rate),
@@ -211,18 +209,18 @@ def _profile(device: torch.device, seconds: float) -> dict[str, Any]:
     return {"time_elapsed": seconds, "gpu_max_mem": memory, "gpu_device_name": name}
 
 
-class _Run:
+class _TaskEmbedder:
     """One model over the splits of one task: clips from the decoders, through the model, to the writer."""
 
     def __init__(self, loaded: Loaded, task: Task, mode: str, workers: int, batch_seconds: float | None) -> None:
         self.loaded, self.task, self.mode, self.workers = loaded, task, mode, workers
         self.report: Callable[[int], None] = lambda done: None
         rate = loaded.sample_rate
-        self.kit_batch = kit_batch_size(task.sample_duration, rate)
         if batch_seconds is None:  # a foreign model may not bound its memory: as much audio as the kit hands it
             default = BATCH_SECONDS.get(loaded.device.type, BATCH_SECONDS["cuda"])
             batch_seconds = default if loaded.subject.is_ours else 84 * 16000 / rate
-        self.batch_seconds = batch_seconds
+        self.batch_samples = None if mode == "kit" else batch_seconds * rate
+        self.batch_clips = kit_batch_size(task.sample_duration, rate) if mode == "kit" else None
 
     def embed_split(self, split: str, folder: Path, packed: Sequence[str], shown_as: Path) -> dict[str, Any]:
         """Write one split; returns its width and times."""
@@ -232,89 +230,73 @@ class _Run:
         with ExitStack() as stack:
             writer = stack.enter_context(closing(SplitWriter(self.task, split, folder, packed, shown_as)))
             clips = stack.enter_context(closing(read_ahead(paths, rate, self.task.sample_duration, self.workers)))
-            encoders = None
-            if self.loaded.subject.is_ours:
-                one_by_one = self.mode == "kit"  # a model whose batches matter is asked for one at a time
-                found = Encoders(self.loaded.model, self.loaded.device, 1 if one_by_one else len(files))
-                encoders = stack.enter_context(closing(found))
-            waiting: deque[tuple[list[Clip], Callable[[], list[_Group]]]] = deque()
+            encoders = stack.enter_context(closing(self._encoders(len(files))))
             done = 0
-            for batch in chain(self._batches_of(clips), [None]):
-                if batch is not None:
-                    waiting.append((batch, self._begin(batch, encoders)))
-                while waiting and (batch is None or len(waiting) > (encoders.workers if encoders else 0)):
-                    done += self._take(*waiting.popleft(), writer)
-                    self.report(done)
+            for batch in self._batches(clips, encoders):
+                self._write(batch, writer)
+                done += len(batch.tags)
+                self.report(done)
             dim = writer.finish()
         return {"dim": dim, "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
 
-    def _take(self, batch: list[Clip], result: Callable[[], list[_Group]], writer: SplitWriter) -> int:
-        """Hand the embeddings of a batch to the writer; the number of its clips. An error names them."""
-        try:
-            for names, embeddings, times in result():
-                writer.add(names, embeddings, times)
-        except HearModelsError as error:
-            raise self._located(error, writer.split, batch) from error
-        except (RuntimeError, MemoryError) as error:  # torch says so when a GPU's memory is full
-            raise self._located(HearModelsError(f"{describe(error)}."), writer.split, batch) from error
-        return len(batch)
+    def _encoders(self, clips: int) -> Encoders:
+        if not self.loaded.subject.is_ours:
+            return Encoders(self._by_functions)
+        one_by_one = self.mode == "kit"  # a model whose batches matter is asked for one at a time
+        return Encoders.of(self.loaded.model, self.loaded.device, 1 if one_by_one else clips)
 
-    def _batches_of(self, clips: Iterator[Clip]) -> Iterator[list[Clip]]:
-        batch: list[Clip] = []
-        n_samples = 0
-        limit = self.batch_seconds * self.loaded.sample_rate
+    def _batches(self, clips: Iterator[Clip], encoders: Encoders) -> Iterator[Batch[str]]:
+        """By the names of their clips."""
+        stream: ClipStream[str] = ClipStream(
+            encoders,
+            self.loaded.device,
+            "timestamps" if self.task.embedding_type == EVENT else "scene",
+            batch_samples=self.batch_samples,
+            batch_clips=self.batch_clips,
+        )
         for clip in clips:
-            batch.append(clip)
-            n_samples += len(clip.samples)
-            if (len(batch) >= self.kit_batch) if self.mode == "kit" else (n_samples >= limit):
-                yield batch
-                batch, n_samples = [], 0
-        if batch:
-            yield batch
+            yield from stream.add(clip.file, clip.samples)
+        yield from stream.finish()
 
-    def _begin(self, batch: list[Clip], encoders: Encoders | None) -> Callable[[], list[_Group]]:
-        """A call that gives the embeddings of a batch: of one of ours begun already, of a foreign module when asked."""
-        audio = [torch.from_numpy(clip.samples).to(self.loaded.device) for clip in batch]
-        names = [clip.file for clip in batch]
-        is_event = self.task.embedding_type == EVENT
-        if encoders is None:
-            return partial(self._by_functions, names, audio, is_event)
-        future = encoders.submit(audio, "timestamps" if is_event else "scene")
+    def _write(self, batch: Batch[str], writer: SplitWriter) -> None:
+        """Hand the embeddings of a batch to the writer. An error names its clips."""
+        try:
+            found = batch.result()
+            if self.task.embedding_type == EVENT:
+                writer.add(batch.tags, [_array(e) for e, _ in found], [_array(t) for _, t in found])
+            else:
+                # of ours in one piece from the GPU; a foreign module's are on the CPU, and may differ in width
+                rows = torch.stack(found).cpu() if self.loaded.subject.is_ours else found
+                writer.add(batch.tags, [_array(row) for row in rows])
+        except HearModelsError as error:
+            raise self._located(error, writer.split, batch.tags) from error
+        except (RuntimeError, MemoryError) as error:  # torch says so when a GPU's memory is full
+            raise self._located(HearModelsError(f"{describe(error)}."), writer.split, batch.tags) from error
 
-        def result() -> list[_Group]:
-            found = future.result()
-            if is_event:
-                return [(names, [_array(e) for e, _ in found], [_array(t) for _, t in found])]
-            return [(names, list(_array(torch.stack(found))), [])]
-
-        return result
-
-    def _by_functions(self, names: list[str], audio: list[Tensor], is_event: bool) -> list[_Group]:
-        """What the two functions of a foreign module give; clips of equal length in one call."""
-        lengths = {len(clip) for clip in audio}
+    def _by_functions(self, clips: Sequence[Tensor], purpose: Purpose) -> list[Any]:
+        """What the two functions of a foreign module give, on the CPU; clips of equal length in one call."""
+        lengths = {len(clip) for clip in clips}
         if self.mode == "kit" and len(lengths) > 1:
             raise TaskError(
                 f"clips have {min(lengths)} to {max(lengths)} samples, but the task's sample_duration promises one "
                 "length, by which the kit makes its batches. Repair the task, or set sample_duration to null."
             )
-        groups: list[_Group] = []
-        for length in dict.fromkeys(map(len, audio)):
-            group = [k for k, clip in enumerate(audio) if len(clip) == length]
-            stacked = torch.stack([audio[k] for k in group])
-            files = [names[k] for k in group]
-            if is_event:
+        results: dict[int, Any] = {}
+        for length in dict.fromkeys(map(len, clips)):
+            group = [k for k, clip in enumerate(clips) if len(clip) == length]
+            stacked = torch.stack([clips[k] for k in group])
+            if purpose == "timestamps":
                 embeddings, times = self.loaded.timestamps(stacked)
-                groups.append((files, list(_array(embeddings)), list(_array(times))))
+                results |= zip(group, zip(embeddings.cpu(), times.cpu(), strict=True), strict=True)
             else:
-                groups.append((files, list(_array(self.loaded.scene(stacked))), []))
-        return groups
+                results |= zip(group, self.loaded.scene(stacked).cpu(), strict=True)
+        return [results[k] for k in range(len(clips))]
 
-    def _located(self, error: HearModelsError, split: str, batch: list[Clip]) -> HearModelsError:
+    def _located(self, error: HearModelsError, split: str, files: Sequence[str]) -> HearModelsError:
         """The same error with the clips at which it happened, unless it names one."""
-        first, last = batch[0].file, batch[-1].file
-        if first in str(error) or any(clip.file in str(error) for clip in batch):
+        if any(file in str(error) for file in files):
             return error
-        clips = first if len(batch) == 1 else f"{first} to {last}"
+        clips = files[0] if len(files) == 1 else f"{files[0]} to {files[-1]}"
         where = f"{self.loaded.subject.name}, {self.task.name}/{split}, {clips}"
         return type(error)(f"{where}: {error}")
 

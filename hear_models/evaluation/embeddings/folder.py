@@ -1,4 +1,4 @@
-"""Embedding folders as hear-eval-kit lays them out (specification 3): read without opening a pickle."""
+"""Embedding folders as hear-eval-kit lays them out: read without opening a pickle."""
 
 from __future__ import annotations
 

@@ -6,9 +6,7 @@ one costs more than decoding it (0.3 ms of CPU against 0.15).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hear_models.errors import AudioFileError
+from hear_models.pipeline.ahead import load_ahead
 from hear_models.pipeline.decoding import open_recording
 from hear_models.tasks.task import TaskError
 
@@ -47,21 +46,11 @@ def read_ahead(
     """
     size = max(1, round(CHUNK_S / (seconds or GUESSED_S)))
     chunks = [files[k : k + size] for k in range(0, len(files), size)]
-    waiting: deque[Future[list[Clip]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
-    try:
-        for chunk in chunks:
-            waiting.append(pool.submit(_read, chunk, sample_rate))
-            if len(waiting) >= 2 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
+    def read(chunk: Sequence[tuple[str, Path]]) -> list[Clip]:
+        return [Clip(file, read_clip(path, sample_rate)) for file, path in chunk]
 
-def _read(files: Sequence[tuple[str, Path]], sample_rate: int) -> list[Clip]:
-    return [Clip(file, read_clip(path, sample_rate)) for file, path in files]
+    return load_ahead(read, chunks, workers, ahead=2 * workers)
 
 
 def read_clip(path: Path, sample_rate: int) -> np.ndarray:

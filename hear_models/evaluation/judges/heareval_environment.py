@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TextIO
 
 from hear_models.errors import HearModelsError
+from hear_models.resources import cache_folder
 
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "heareval-requirements.txt"
@@ -38,14 +39,6 @@ NOT_OURS = ("tests", "tmp", "bin", "example.py")  # litter that would hide someb
 
 class JudgeError(HearModelsError):
     """The released kit could not be installed, or failed on a task."""
-
-
-def cache_folder() -> Path:
-    """Where this project keeps what it can build again: $HEAR_MODELS_CACHE, else hear-models/ in the user's cache."""
-    named = os.environ.get("HEAR_MODELS_CACHE")
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hear-models"
 
 
 def recipe_sha256() -> str:

@@ -17,7 +17,8 @@ from hear_models.evaluation.runs.jobs import Inputs, Stale, find, put_aside, rec
 from hear_models.evaluation.runs.record import ModelFacts, Record, TaskFacts, Weights
 from hear_models.evaluation.runs.settings import Request
 from hear_models.metrics.clips import LOWER_IS_BETTER
-from hear_models.subjects.subject import Loaded, Subject, parse_options, resolve
+from hear_models.subjects.loaded import Loaded
+from hear_models.subjects.subject import Subject, parse_options, resolve
 from hear_models.tasks.task import EVENT, Task, list_tasks
 
 SHOWN_STALE = 3
