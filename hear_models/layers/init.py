@@ -31,3 +31,11 @@ def lecun_normal_(weight: Tensor, fan_in: float, rng: torch.Generator) -> None:
     """Normal with variance 1 / fan_in, cut at two standard deviations, widened so that the variance stays."""
     std = math.sqrt(1 / fan_in) / 0.87962566
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=rng)
+
+
+def torch_default_(weight: Tensor, bias: Tensor | None, rng: torch.Generator) -> None:
+    """What torch draws for a Linear or a convolution: both uniform within 1 / sqrt(fan_in)."""
+    limit = 1 / math.sqrt(weight[0].numel())
+    nn.init.uniform_(weight, -limit, limit, generator=rng)
+    if bias is not None:
+        nn.init.uniform_(bias, -limit, limit, generator=rng)

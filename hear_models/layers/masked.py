@@ -1,4 +1,4 @@
-"""Masked pretraining of a patch encoder: the decoder that predicts removed patches, and the loss on them."""
+"""Masked pretraining of a patch encoder: what predicts removed or replaced patches, and the loss on them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from hear_models.layers.patches import random_masking
 from hear_models.layers.transformer import LAYER_NORM_EPS, Block
@@ -55,6 +56,29 @@ class MaskedDecoder(nn.Module):
         return self.pred(self.norm(x))[:, self.class_rows :]
 
 
+class MaskedHead(nn.Module):
+    """A learned token in the place of masked ones, and the pixels of every patch from the encoder's own tokens.
+
+    Args:
+        width: of the encoder's tokens.
+        pixels: of a patch.
+    """
+
+    def __init__(self, width: int, pixels: int) -> None:
+        super().__init__()
+        self.mask_token = nn.Parameter(torch.empty(1, 1, width))
+        self.hidden = nn.Linear(width, width)
+        self.pred = nn.Linear(width, pixels)
+
+    def replace(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Tokens [units, tokens, width] with the mask token where `mask` [units, tokens] is 1."""
+        return torch.where(mask[:, :, None] > 0, self.mask_token.to(tokens.dtype), tokens)
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        """Encoded tokens [units, tokens, width] → [units, tokens, pixels]."""
+        return self.pred(gelu(self.hidden(encoded)))
+
+
 class Reconstruction(NamedTuple):
     """What one pretraining step computes; shapes in `reconstruct_patches`."""
 
@@ -92,8 +116,19 @@ def reconstruct_patches(
     ids_keep, mask, ids_restore = random_masking(noise, mask_ratio, n_keep)
     visible = patches.gather(1, ids_keep[:, :, None].expand(-1, -1, patches.shape[2]))
     pred = decode(encode(visible, ids_keep), ids_restore).float()
-    if pixel_ddof is not None:
-        var, mean = torch.var_mean(target, dim=-1, keepdim=True, correction=pixel_ddof)
-        target = (target - mean) / (var + 1e-6).sqrt()
+    target = pixel_target(target, pixel_ddof)
+    return Reconstruction(pixel_loss(pred, target, mask), pred, target, mask, ids_restore)
+
+
+def pixel_target(patches: Tensor, pixel_ddof: int | None) -> Tensor:
+    """Patches [..., pixels] as they are predicted: each normalised by its own mean and variance, or (None) as is."""
+    if pixel_ddof is None:
+        return patches
+    var, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=pixel_ddof)
+    return (patches - mean) / (var + 1e-6).sqrt()
+
+
+def pixel_loss(pred: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean squared error of [units, tokens, pixels]: of patches where `mask` [units, tokens] is 1; None: of all."""
     per_patch = (pred - target).square().mean(dim=-1)
-    return Reconstruction((per_patch * mask).sum() / mask.sum(), pred, target, mask, ids_restore)
+    return per_patch.mean() if mask is None else (per_patch * mask).sum() / mask.sum()

@@ -16,8 +16,15 @@ from torch import Tensor, nn
 
 from hear_models.errors import UsageError
 from hear_models.frontends.logmel import LogMel
-from hear_models.layers.masked import MaskedDecoder, Reconstruction, reconstruct_patches
-from hear_models.layers.patches import PatchEmbed, cut_patches, cut_patches_by_band
+from hear_models.layers.masked import (
+    MaskedDecoder,
+    MaskedHead,
+    Reconstruction,
+    pixel_loss,
+    pixel_target,
+    reconstruct_patches,
+)
+from hear_models.layers.patches import PatchEmbed, cut_patches, cut_patches_by_band, random_masking
 from hear_models.pipeline.fill import Fill
 from hear_models.pipeline.model import HearModel
 from hear_models.pipeline.plan import Plan, Purpose, Unit, centre_times
@@ -84,6 +91,8 @@ class PatchModel(HearModel):
         scene_pooling: "mean" or "mean+std".
         fill: what stands behind a clip that ends before its last unit does.
         trim: True cuts the last unit after its last patch, instead of filling it.
+        folded_as: the grid by whose order `fold_steps` reads the tokens, if an official release reads them by another
+            than they are in; None: `grid`.
     """
 
     frontend: LogMel
@@ -101,6 +110,7 @@ class PatchModel(HearModel):
         scene_pooling: str = "mean",
         fill: Fill = "reflect",
         trim: bool = False,
+        folded_as: Grid | None = None,
     ) -> None:
         super().__init__(timestamps)
         if min(width, grid.patch_frames, grid.patch_bands) < 1 or grid.tokens < 1:
@@ -112,6 +122,7 @@ class PatchModel(HearModel):
         self.frontend = frontend
         self.grid, self.width, self.class_rows = grid, width, int(class_token)
         self.fill, self.trim = fill, trim
+        self.folded_as = folded_as or grid
         self.unit_frames = grid.frames  # of a unit at inference
         self.sample_rate = frontend.sample_rate
         self.min_samples = frontend.min_samples
@@ -217,7 +228,7 @@ class PatchModel(HearModel):
 
     def fold_steps(self, tokens: Tensor) -> Tensor:
         """Drop the class token; put the tokens of a time step side by side, low band first: [units, steps, dim]."""
-        return self.grid.rows_of(tokens[:, self.class_rows :]).flatten(2)
+        return self.folded_as.rows_of(tokens[:, self.class_rows :]).flatten(2)
 
     # ------------------------------------------------------------------ pretraining
 
@@ -255,3 +266,34 @@ class PatchModel(HearModel):
             n_keep=n_keep,
             pixel_ddof=pixel_ddof,
         )
+
+    def reconstruct_replaced(
+        self,
+        units: Tensor,
+        noise: Tensor,
+        target_units: Tensor | None,
+        mask_ratio: float,
+        *,
+        loss_on_all: bool = False,
+        before_positions: bool = True,
+        pixel_ddof: int | None = None,
+    ) -> Reconstruction:
+        """Put a learned token in the place of masked ones, encode all, predict all from the encoder's own tokens.
+
+        Args:
+            units, noise, target_units: as for `capabilities.Reconstructs`.
+            mask_ratio: as in `random_masking`.
+            loss_on_all: the loss is over all patches, visible ones too, not over the masked ones alone.
+            before_positions: False replaces tokens that have their position already, so that it is lost.
+            pixel_ddof: as in `reconstruct_patches`.
+        """
+        head = self.decoder
+        if not isinstance(head, MaskedHead):
+            raise UsageError(f"pretraining {self.family} needs its decoder. Load the model with decoder=True.")
+        _, mask, ids_restore = random_masking(noise, mask_ratio)
+        target = pixel_target(self.grid.cut(units if target_units is None else target_units), pixel_ddof)
+        tokens, positions = self.patch_embed(self.grid.cut(units)), self.positions(self.grid.columns)
+        tokens = head.replace(tokens, mask) + positions if before_positions else head.replace(tokens + positions, mask)
+        encoded = self.through_blocks(self.with_class_token(tokens))[-1]
+        pred = head(encoded[:, self.class_rows :]).float()
+        return Reconstruction(pixel_loss(pred, target, None if loss_on_all else mask), pred, target, mask, ids_restore)
