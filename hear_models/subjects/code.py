@@ -50,6 +50,7 @@ TRAINING_METHODS = (  # of families' classes, and of those that they stand on
     "trained_config",
     "reconstruct",
     "reconstruct_dropped",
+    "reconstruct_replaced",
     "n_tokens",
     "crop_frames",
     "classify",
