@@ -12,7 +12,7 @@ from torch.nn.functional import gelu, linear
 
 
 def dense(x: Tensor, layer: nn.Linear) -> Tensor:
-    """[..., in] → [..., out]: x @ weight.T + bias."""
+    """[..., in] → [..., out]: x @ weight.T + bias, if the layer has one."""
     if _fused(x, layer):
         return _op()(x, layer.weight, layer.bias, "none", [], "")
     return linear(x, layer.weight, layer.bias)
@@ -43,7 +43,6 @@ def _fused(x: Tensor, layer: nn.Linear) -> bool:
         and x.device.type == "cpu"
         and x.dtype in _dtypes()
         and layer.weight.dtype == x.dtype
-        and layer.bias is not None
         and not (torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad))
         and not torch.is_autocast_enabled("cpu")
     )
