@@ -12,6 +12,7 @@ from golden_inputs import GOLDEN, largest_difference
 from torch import Tensor
 
 from hear_models.checkpoints.safetensors_file import read_checkpoint, write_checkpoint
+from hear_models.checkpoints.torch_file import find_state_dict, read_torch_file
 from hear_models.layers.patches import sincos_2d
 from hear_models.zoo.convert import convert
 
@@ -58,6 +59,12 @@ def convert_mini(family: str, folder: Path) -> Path:
     return path
 
 
+def mini_state(family: str) -> dict[str, Tensor]:
+    """The tensors of the official mini checkpoint by their official names."""
+    file = read_torch_file(FOLDER / ARRAYS[family] / "checkpoint-99.pth")
+    return {key: torch.from_numpy(np.array(t.array())) for key, t in find_state_dict(file.content).items()}
+
+
 def as_if_ours(converted: Path, layout: str, folder: Path) -> Path:
     """The converted file with another layout in its configuration."""
     checkpoint = read_checkpoint(converted, ("encoder", "decoder"))
@@ -80,8 +87,7 @@ def check_embeddings(golden: Any, case: str, layout: str, scenes: Tensor, steps:
 
 
 def recipe_state(shapes: dict[str, tuple[int, ...]], width: int) -> dict[str, Tensor]:
-    """Weights that follow from their official names alone; the position table is the formula's."""
-    state = {"pos_embed": torch.cat([torch.zeros(1, width), sincos_2d(width, 50, 5)])[None]}
+    """Weights that follow from their official names alone, `shapes` those of blocks; positions are the formula's."""
     common = {
         "cls_token": (1, 1, width),
         "mask_token": (1, 1, width),
@@ -94,7 +100,8 @@ def recipe_state(shapes: dict[str, tuple[int, ...]], width: int) -> dict[str, Te
         "pred.2.weight": (64, width),
         "pred.2.bias": (64,),
     }
-    return state | {key: recipe_array(key, shape) for key, shape in (common | shapes).items()}
+    positions = torch.cat([torch.zeros(1, width), sincos_2d(width, 50, 5)])[None]
+    return {"pos_embed": positions} | {key: recipe_array(key, shape) for key, shape in (common | shapes).items()}
 
 
 def recipe_array(key: str, shape: tuple[int, ...]) -> Tensor:

@@ -82,9 +82,8 @@ class HearModel(HubMethods, nn.Module):
 
     def use_dtype(self, dtype: torch.dtype) -> None:
         """Keep the weights in `dtype` and compute in it from the first token on; front end and results stay float32."""
-        learned_frontend = {id(parameter) for parameter in self.frontend.parameters()}
-        for parameter in self.parameters():
-            if id(parameter) not in learned_frontend:
+        for name, parameter in self.named_parameters():
+            if not self.stays_float32(name):
                 parameter.data = parameter.data.to(dtype)
         self.compute_dtype = dtype
 
@@ -149,6 +148,10 @@ class HearModel(HubMethods, nn.Module):
     def unit_cost(self, unit: Unit, plan: Plan) -> int:
         """What a unit costs the network, in frames of 10 ms: so that enough units, and not too many, share a pass."""
         return unit.length if plan.domain == "frames" else round(unit.length * 100 / self.sample_rate)
+
+    def stays_float32(self, name: str) -> bool:
+        """Whether a parameter is computed with in float32 whatever `use_dtype` says: those of the front end are."""
+        return name.startswith("frontend.")
 
     def layers(self, units: Tensor) -> list[Tensor]:
         """Normalised units → the steps [units, steps, dim] of every block's output; the last are the network's."""
