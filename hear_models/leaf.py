@@ -66,6 +66,7 @@ AUDAX = logmel_cola.audax(
     (
         Rule("params/frontend/complex_conv/gabor_kernel", "frontend.filters"),
         Rule("params/frontend/pooling/kernel", "frontend.lowpass", "flat"),
+        Rule("params/frontend/compression/ExponentialMovingAverage_0/smooth", "frontend.pcen.smooth"),
         Rule("params/frontend/compression/{coefficient}", "frontend.pcen.{coefficient}"),
     ),
     raw_classifier=True,

@@ -203,9 +203,7 @@ class Model(HearModel):
         """Samples of a segment of pretraining: a window."""
         return self.config.window_samples
 
-    def contrast(
-        self, anchors: Tensor, positives: Tensor, hide: Callable[[Tensor], Tensor] | None = None
-    ) -> Contrast:
+    def contrast(self, anchors: Tensor, positives: Tensor, hide: Callable[[Tensor], Tensor] | None = None) -> Contrast:
         """COLA's loss of segments [n, samples] each, and the logits [n, n]; batch normalisation sees all 2 n.
 
         Segments go into the front end as they are: level and noise are the caller's. `hide` masks the features of the

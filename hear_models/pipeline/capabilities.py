@@ -56,9 +56,7 @@ class MaskedModel(Reconstructs, Protocol):
 class Contrasts(Protocol):
     """A class of models that tell segments of one recording from those of others."""
 
-    def contrast(
-        self, anchors: Tensor, positives: Tensor, hide: Callable[[Tensor], Tensor] | None = None
-    ) -> Contrast:
+    def contrast(self, anchors: Tensor, positives: Tensor, hide: Callable[[Tensor], Tensor] | None = None) -> Contrast:
         """COLA's objective.
 
         Args:
