@@ -124,9 +124,10 @@ class Model(HearModel):
         if config.window_samples % hop or config.hop_samples % hop:
             raise UsageError(f"window_samples and hop_samples are not multiples of {hop}. Give some that are.")
         form = LEAF_PYTORCH if filters_first else AUDAX
-        sizes = {"width_factor": config.width_factor, "form": form, "drop": config.drop}
         with torch.device("meta"):
-            self.encoder = EfficientNet(config.depth_factor, None, **sizes)
+            self.encoder = EfficientNet(
+                config.depth_factor, None, width_factor=config.width_factor, form=form, drop=config.drop
+            )
             width = self.encoder.width
             self.head = nn.Linear(width, config.classes) if config.classes else BilinearHead(width, config.projection)
         self.scene_embedding_size = self.timestamp_embedding_size = width
@@ -281,15 +282,15 @@ def encoder_facts(shapes: Shapes, trainer: Mapping[str, Any], given: Mapping[str
     widths = [shapes.of(f"{layer}.weight", 4)[0] for layer in ("encoder.conv_stem", *blocks)]
     model = trainer.get("model") or {}
     arguments = model.get("model_args") or {}
-    told = {"depth_factor": arguments.get("depth_mult"), "width_factor": arguments.get("width_mult")}
-    told |= {name: given[name] for name in told if name in given}
-    found = factors_of(widths)
-    if found is None and None in told.values():
-        raise CheckpointError(f"an EfficientNet has no blocks of {widths} channels. Is it one of the published files?")
-    # different factors may round to one network: what the trainer says names it, if it is one of them
-    if None not in told.values() and block_widths(told["depth_factor"], told["width_factor"]) == widths:
-        found = told["depth_factor"], told["width_factor"]
-    facts.add_all(dict(zip(("depth_factor", "width_factor"), found or (), strict=False)), SHAPES)
+    depth = given.get("depth_factor", arguments.get("depth_mult"))
+    width = given.get("width_factor", arguments.get("width_mult"))
+    if depth is not None and width is not None and block_widths(depth, width) == widths:
+        sizes = depth, width  # other factors may round to the same network; what the trainer says names it
+    elif (found := factors_of(widths)) is not None:
+        sizes = found
+    else:
+        raise CheckpointError(f"no EfficientNet has blocks of {widths} channels. Is it one of the published files?")
+    facts.add_all({"depth_factor": sizes[0], "width_factor": sizes[1]}, SHAPES)
     if "head.weight" in shapes.shapes:
         facts.add_all({"classes": shapes.of("head.weight", 2)[0], "projection": 0}, SHAPES)
     else:
