@@ -21,6 +21,7 @@ from common import machine
 
 from hear_models import leaf, logmel_cola, sincnet
 from hear_models.pipeline.model import HearModel
+from hear_models.pipeline.plan import Plan
 
 
 def alternating(works: list[Callable[[], object]], turns: int) -> list[float]:
@@ -33,6 +34,24 @@ def alternating(works: list[Callable[[], object]], turns: int) -> list[float]:
             if turn:
                 taken.append(1000 * (time.perf_counter() - start))
     return [statistics.median(taken) for taken in times]
+
+
+def alone(embed: bool, model: logmel_cola.Model, clip: torch.Tensor, plan: Plan) -> None:
+    """Every window by itself, 16 in a pass."""
+    with torch.inference_mode():
+        windows = torch.stack(list(HearModel.units(model, clip, plan)))
+        for some in windows.split(16):
+            features = model.window_features(some)
+            if embed:
+                model.encode(features)
+
+
+def shared(embed: bool, model: logmel_cola.Model, clip: torch.Tensor, plan: Plan) -> None:
+    """As the HEAR functions do it."""
+    with torch.inference_mode():
+        for some in torch.stack(list(model.units(clip, plan))).split(16):
+            if embed:
+                model.encode(some)
 
 
 def main() -> None:
@@ -50,22 +69,10 @@ def main() -> None:
         clip = 0.1 * torch.randn(int(16_000 * args.seconds), generator=torch.Generator().manual_seed(0))
         plan = model.plan(len(clip), "timestamps")
 
-        def alone(embed: bool, model: HearModel = model, clip: torch.Tensor = clip) -> None:
-            with torch.inference_mode():
-                windows = torch.stack(list(HearModel.units(model, clip, plan)))
-                for some in windows.split(16):
-                    features = model.window_features(some)
-                    if embed:
-                        model.encode(features)
-
-        def shared(embed: bool, model: HearModel = model, clip: torch.Tensor = clip) -> None:
-            with torch.inference_mode():
-                for some in torch.stack(list(model.units(clip, plan))).split(16):
-                    if embed:
-                        model.encode(some)
-
         for embed in (False, True) if args.network else (False,):
-            one, other = alternating([lambda e=embed, w=w: w(e) for w in (alone, shared)], args.turns)
+            one, other = alternating(
+                [lambda w=w, a=(embed, model, clip, plan): w(*a) for w in (alone, shared)], args.turns
+            )
             what = "embeddings" if embed else "features"
             name = model.family
             print(f"| {name} | {what} | {len(plan.units)} | {one:.0f} | {other:.0f} | {one / other:.1f} |", flush=True)
