@@ -26,7 +26,7 @@ from hear_models.layers.padding import same_padding
 Pool = Callable[[Tensor, int, int], Tensor]
 
 WINDOWS_AT_ONCE = 16  # are yielded together
-ENDS_AT_ONCE = 8  # are filtered together on a CPU: their responses stay in a core's cache
+ENDS_AT_ONCE = 2  # are filtered together on a CPU: their responses stay in a core's cache
 # Rounding in a block of an FFT is in proportion to the loudest sound in it. A window whose sum of squares is below this
 # share of what it has with its surroundings is filtered alone, or it would hear the rounding of its neighbours.
 QUIET = 1e-3

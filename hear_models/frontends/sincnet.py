@@ -137,6 +137,8 @@ class SincNet(PooledFilters):
         """Maxima."""
 
         def pool(rectified: Tensor, first: int, last: int) -> Tensor:
+            if rectified.shape[2] == last - first:  # one frame: quicker than a window that could move
+                return rectified.amax(2, keepdim=True)
             return max_pool1d(rectified, last - first, self.hop_samples)
 
         return pool

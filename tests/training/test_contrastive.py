@@ -82,11 +82,12 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path, cache):
 
 
 def test_the_loss_falls(tmp_path, cache):
-    """Six recordings again and again: after 60 updates the pairs are told apart better than by chance."""
-    longer = recipe("logmel_cola", 60, batch=6, base_rate=0.1)
-    pretrain(longer, Run(tmp_path / "run", cache=cache, log_every=20), quiet)
+    """On one batch again and again, so that 20 updates show it: anchors find their positives."""
+    sizes = {**SIZES, "width_factor": 0.125, "n_filters": 16, "drop": 0.0}
+    longer = replace(recipe("logmel_cola", 20, batch=6, base_rate=0.3), model=sizes)
+    pretrain(longer, Run(tmp_path / "run", cache=cache, log_every=5, synthetic_batch=True), quiet)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_frozen_front_ends_stay_as_they_began(tmp_path, cache):
