@@ -76,7 +76,7 @@ class LabelledCrops(Batches[TaggingBatch]):
         """The crops of one step."""
         rng = np.random.Generator(np.random.PCG64([self.seed, step]))
         s, units, targets = self.settings, [], []
-        for place in each_once(len(self.places), self.seed, step * size, size):
+        for place in self.drawn(step * size, size):
             which, index = self.places[place]
             source, labels = self.sources[which]
             clip = source[index]
@@ -84,6 +84,10 @@ class LabelledCrops(Batches[TaggingBatch]):
             targets.append(labels[index])
         shares = official_mixup_shares(size) if s.official_mixup else mixup_shares(size, rng)
         return TaggingBatch(np.stack(units), np.stack(targets), shares, rng.permutation(size))
+
+    def drawn(self, first: int, size: int) -> Iterator[int]:
+        """The clips of the draws [first, first + size): every clip once a round."""
+        return each_once(len(self.places), self.seed, first, size)
 
 
 class TaggingObjective(WithoutExtras):
