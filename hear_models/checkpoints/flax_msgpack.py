@@ -81,7 +81,10 @@ def read_flax(path: str | os.PathLike[str], only: Collection[str] | None = None)
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> tuple[Path, Path | None]:
-    """(file, trainer's config.json or None) for a checkpoint or a training folder (the newest `checkpoint_<n>`)."""
+    """(file, trainer's config.json or None) for a checkpoint or a training folder.
+
+    Of a folder the newest `checkpoint_<n>`, or, if there is none, the newest `best_ckpt_<n>`.
+    """
     path = Path(path)
     if not path.exists():
         raise CheckpointError(
@@ -90,13 +93,13 @@ def find_checkpoint(path: str | os.PathLike[str]) -> tuple[Path, Path | None]:
     if path.is_dir():
         _refuse_orbax(path)
         numbered = [
-            (int(match[1]), entry)
+            (match[1] == "checkpoint", int(match[2]), entry)
             for entry in path.iterdir()
-            if (match := re.fullmatch(r"checkpoint_(\d+)", entry.name))
+            if (match := re.fullmatch(r"(checkpoint|best_ckpt)_(\d+)", entry.name))
         ]
         if not numbered:
             raise CheckpointError(f"{path} holds no file named checkpoint_<step>. Name the checkpoint file itself.")
-        path = max(numbered)[1]
+        path = max(numbered)[2]
         if path.is_dir():
             _refuse_orbax(path)
     config = path.parent / "config.json"

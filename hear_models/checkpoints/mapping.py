@@ -21,8 +21,9 @@ OPERATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "axes 3 2 0 1": lambda array: array.transpose(
         3, 2, 0, 1
     ),  # a kernel [height, width, in, out] → [out, in, height, width]
+    "flat": lambda array: array.reshape(-1),  # a kernel [1, 1, channels, 1] → a vector [channels]
 }
-RANK = {"transpose": 2, "axes 3 2 0 1": 4}
+RANK = {"transpose": 2, "axes 3 2 0 1": 4, "flat": 4}
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ def read_flax_parameters(path: str | os.PathLike[str], official: Official) -> So
     arrays: dict[str, SourceArray] = {}
     for key, entry in flax.entries.items():
         if key.split("/")[0] in wanted:
+            if isinstance(entry.value, dict):  # an empty one: nothing is frozen
+                continue
             if not isinstance(entry.value, np.ndarray):
                 raise CheckpointError(
                     f"{file}: {key} is {entry.dtype}, not an array. The file is not an official checkpoint."

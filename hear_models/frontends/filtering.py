@@ -62,6 +62,19 @@ def power_of_two(least: int) -> int:
     return 1 << (least - 1).bit_length()
 
 
+def smooth_length(least: int) -> int:
+    """The smallest product of 2, 3 and 5 that is not below `least`: nearly as quick a length of an FFT as 2 ** n."""
+    length = least
+    while True:
+        rest = length
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return length
+        length += 1
+
+
 class FilterBank:
     """Filters [n_filters, taps], real or complex, made ready for one domain; taps are odd, the middle one is time 0.
 

@@ -11,10 +11,10 @@ from torch.nn.functional import conv1d
 
 from hear_models.errors import UsageError
 from hear_models.frontends.filterbanks import mel_filter_bank
-from hear_models.frontends.filtering import Domain, Framing, pool_responses
+from hear_models.frontends.filtering import Domain, Framing
 from hear_models.frontends.pcen import PCEN
-from hear_models.frontends.waveform import check_init, check_sizes, check_waveform, half_normal
-from hear_models.layers.padding import same_padding
+from hear_models.frontends.pooled_filters import Pool, PooledFilters
+from hear_models.frontends.waveform import check_init, check_sizes, half_normal
 
 Flavour = Literal["audax", "leaf-pytorch"]
 FLAVOURS = ("audax", "leaf-pytorch")
@@ -28,7 +28,7 @@ MEL_HZ = (60.0, 7800.0)  # their lowest and highest edge
 LOWPASS_WIDTH = 0.4  # initial standard deviation of the pooling / half a window
 
 
-class Leaf(nn.Module):
+class Leaf(PooledFilters):
     """Complex Gabor filters, squared modulus, Gaussian pooling, PCEN; every stage has learned parameters.
 
     Two published code bases differ in the pooling, and weights of one are wrong in the other:
@@ -57,6 +57,8 @@ class Leaf(nn.Module):
         domain: in which the filters are applied, see `filtering.block_samples`.
     """
 
+    degree = 2
+    outside = 0.0
     lowpass_bias: nn.Parameter | None
 
     def __init__(
@@ -105,15 +107,11 @@ class Leaf(nn.Module):
 
     # ------------------------------------------------------------------ sizes and frequencies
 
-    def n_frames(self, n_samples: int) -> int:
-        """Frames of a clip of `n_samples`."""
-        return self.framing(n_samples).n_frames(n_samples)
-
     def framing(self, n_samples: int) -> Framing:
         """The windows that are pooled to frames, in a clip of `n_samples`."""
-        window, hop = self.window_samples, self.hop_samples
-        before = window // 2 if self.flavour == "leaf-pytorch" else same_padding(n_samples, window, hop)[0]
-        return Framing(window, hop, before)
+        if self.flavour == "leaf-pytorch":
+            return Framing(self.window_samples, self.hop_samples, self.window_samples // 2)
+        return super().framing(n_samples)
 
     @property
     def sigma_range(self) -> tuple[float, float]:
@@ -153,34 +151,34 @@ class Leaf(nn.Module):
         j = torch.arange(window, dtype=dtype, device=width.device)
         return torch.exp(-0.5 * ((j - middle) / (width * middle)).square())
 
-    def pooled(self, audio: Tensor) -> Tensor:
-        """Audio [clips, samples] → energies [clips, frames, n_filters] before bias and floor: quadratic."""
-        audio = check_waveform(audio)
-        with torch.autocast(audio.device.type, enabled=False):
-            lowpasses = self.lowpasses(audio.dtype)[:, None]
+    def kernels(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """`gabors`."""
+        return self.gabors(dtype)
 
-            def pool(responses: Tensor) -> Tensor:
-                energies = responses.real.square() + responses.imag.square()
-                return conv1d(energies, lowpasses, stride=self.hop_samples, groups=self.n_filters)
+    def rectify(self, responses: Tensor) -> Tensor:
+        """Complex responses → energies: the squared modulus."""
+        return responses.real.square() + responses.imag.square()
 
-            framing = self.framing(audio.shape[1])
-            return pool_responses(audio, self.gabors(audio.dtype), framing, pool, domain=self.domain)
+    def pooling(self, dtype: torch.dtype = torch.float32) -> Pool:
+        """Sums of energies, weighted by `lowpasses`."""
+        lowpasses = self.lowpasses(dtype)[:, None]
+
+        def pool(energies: Tensor, first: int, last: int) -> Tensor:
+            if energies.shape[2] == last - first:  # one frame: quicker than a convolution
+                return (energies * lowpasses[:, 0, first:last]).sum(2, keepdim=True)
+            return conv1d(energies, lowpasses[..., first:last], stride=self.hop_samples, groups=self.n_filters)
+
+        return pool
+
+    def join(self, one: Tensor, other: Tensor) -> Tensor:
+        """A sum."""
+        return one + other
 
     def compress(self, pooled: Tensor) -> Tensor:
-        """Energies [clips, frames, n_filters] → the output, the same shape; the running mean begins at frame 0."""
+        """Energies before bias and floor → the output; the running mean of PCEN begins at frame 0."""
         if self.lowpass_bias is not None:
             pooled = pooled + self.lowpass_bias
         return self.pcen(pooled.clamp_min(ENERGY_FLOOR))
-
-    def forward(self, audio: Tensor) -> Tensor:
-        """Audio [clips, samples] at `sample_rate`, from one sample → [clips, ceil(samples / hop), n_filters].
-
-        Computed in float32 (float64 for such audio) within autocast too; differentiable in audio and parameters.
-
-        Raises:
-            UsageError: not floating point, not two-dimensional, or without samples.
-        """
-        return self.compress(self.pooled(audio))
 
 
 def mel_gabors(n_filters: int, sample_rate: int) -> Tensor:

@@ -13,9 +13,9 @@ from torch.nn.functional import layer_norm, leaky_relu, max_pool1d
 
 from hear_models.errors import UsageError
 from hear_models.frontends.filterbanks import htk_mel
-from hear_models.frontends.filtering import Domain, Framing, pool_responses
-from hear_models.frontends.waveform import check_init, check_sizes, check_waveform, half_normal
-from hear_models.layers.padding import same_padding
+from hear_models.frontends.filtering import Domain
+from hear_models.frontends.pooled_filters import Pool, PooledFilters
+from hear_models.frontends.waveform import check_init, check_sizes, half_normal
 
 INITS = ("mel", "uniform", "uniform_hz", "truncated_normal", "truncated_normal_hz")
 
@@ -27,7 +27,7 @@ EPS = 1e-6  # of layer normalisation
 NYQUIST_MARGIN_HZ = 1.0  # a lower edge stays so far below half the sample rate
 
 
-class SincNet(nn.Module):
+class SincNet(PooledFilters):
     """Real sinc filters, leaky rectifier, maximum over a window, layer normalisation over the filters of each frame.
 
     The waveform is used as given; up to the floor of 1e-5 its level does not matter. Frames lie as in `Leaf` with the
@@ -45,6 +45,9 @@ class SincNet(nn.Module):
         rng: of the random ones; None: a generator of its own with seed 0. The global random state is never used.
         domain: in which the filters are applied, see `filtering.block_samples`.
     """
+
+    degree = 1
+    outside = -math.inf
 
     def __init__(
         self,
@@ -77,16 +80,7 @@ class SincNet(nn.Module):
             edge_hz = draw_edges(self.n_filters + 1, self.sample_rate, init, rng or torch.Generator().manual_seed(0))
             self.filters.copy_(torch.stack([edge_hz[:-1], edge_hz.diff()], dim=1))
 
-    # ------------------------------------------------------------------ sizes and frequencies
-
-    def n_frames(self, n_samples: int) -> int:
-        """Frames of a clip of `n_samples`."""
-        return self.framing(n_samples).n_frames(n_samples)
-
-    def framing(self, n_samples: int) -> Framing:
-        """The windows that are pooled to frames, in a clip of `n_samples`."""
-        window, hop = self.window_samples, self.hop_samples
-        return Framing(window, hop, same_padding(n_samples, window, hop)[0])
+    # ------------------------------------------------------------------ frequencies
 
     @property
     def band_hz(self) -> Tensor:
@@ -131,32 +125,33 @@ class SincNet(nn.Module):
         window = torch.hamming_window(self.window_samples, periodic=False, dtype=dtype, device=low.device)
         return band / band.amax(1, keepdim=True) * window
 
-    def pooled(self, audio: Tensor) -> Tensor:
-        """Audio [clips, samples] → largest responses [clips, frames, n_filters] before the floor: linear."""
-        audio = check_waveform(audio)
+    def kernels(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """`sincs`."""
+        return self.sincs(dtype)
 
-        def pool(responses: Tensor) -> Tensor:
-            return max_pool1d(leaky_relu(responses, LEAK), self.window_samples, self.hop_samples)
+    def rectify(self, responses: Tensor) -> Tensor:
+        """A leaky rectifier."""
+        return leaky_relu(responses, LEAK)
 
-        with torch.autocast(audio.device.type, enabled=False):
-            framing, sincs = self.framing(audio.shape[1]), self.sincs(audio.dtype)
-            return pool_responses(audio, sincs, framing, pool, outside=-math.inf, domain=self.domain)
+    def pooling(self, dtype: torch.dtype = torch.float32) -> Pool:
+        """Maxima."""
+
+        def pool(rectified: Tensor, first: int, last: int) -> Tensor:
+            if rectified.shape[2] == last - first:  # one frame: quicker than a window that could move
+                return rectified.amax(2, keepdim=True)
+            return max_pool1d(rectified, last - first, self.hop_samples)
+
+        return pool
+
+    def join(self, one: Tensor, other: Tensor) -> Tensor:
+        """The larger."""
+        return torch.maximum(one, other)
 
     def compress(self, pooled: Tensor) -> Tensor:
-        """Largest responses [clips, frames, n_filters] → the output, the same shape."""
+        """Largest responses before the floor → the output, frame by frame."""
         with torch.autocast(pooled.device.type, enabled=False):
             weight, bias = self.norm.weight.to(pooled.dtype), self.norm.bias.to(pooled.dtype)
             return layer_norm(pooled.clamp_min(FLOOR), (self.n_filters,), weight, bias, EPS)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        """Audio [clips, samples] at `sample_rate`, from one sample → [clips, ceil(samples / hop), n_filters].
-
-        Computed in float32 (float64 for such audio) within autocast too; differentiable in audio and parameters.
-
-        Raises:
-            UsageError: not floating point, not two-dimensional, or without samples.
-        """
-        return self.compress(self.pooled(audio))
 
 
 def draw_edges(n: int, sample_rate: int, init: str, rng: torch.Generator) -> Tensor:

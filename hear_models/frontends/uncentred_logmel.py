@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -9,7 +11,9 @@ from torch.nn.functional import pad
 from hear_models.errors import UsageError
 from hear_models.frontends.filterbanks import mel_filter_bank
 from hear_models.frontends.waveform import check_waveform
+from hear_models.frontends.windows import Windows, check_windows, window_squares
 
+WINDOWS_AT_ONCE = 16  # are yielded together
 RANGE = (1e-8, 1e8)  # of mel energies before the logarithm
 
 
@@ -22,6 +26,7 @@ class UncentredLogMel(nn.Module):
     No normalisation: the recipe standardises each clip afterwards, (x - mean) / (std + 1e-7) with std over n.
     """
 
+    degree = 2  # the power of the audio's level with which mel energies grow
     mel_filters: Tensor
     window: Tensor
 
@@ -62,18 +67,56 @@ class UncentredLogMel(nn.Module):
         """Frames of a clip of `n_samples`."""
         return 1 + (n_samples + 2 * (self.n_fft // 2) - self.window_samples) // self.hop_samples
 
+    def pooled(self, audio: Tensor) -> Tensor:
+        """Audio [clips, samples], at least `min_samples` → mel energies [clips, frames, n_mels]: quadratic."""
+        audio = check_waveform(audio).float()
+        if audio.shape[1] < self.min_samples:
+            raise UsageError(f"audio has {audio.shape[1]} samples. Give at least {self.min_samples}, or pad it.")
+        return self._energies(self._reflected(audio))
+
+    def compress(self, pooled: Tensor) -> Tensor:
+        """Mel energies, any shape → their natural logarithm, held in a range."""
+        return pooled.clamp(*RANGE).log()
+
     def forward(self, audio: Tensor) -> Tensor:
         """Audio [clips, samples] at `sample_rate`, range [-1, 1] → log-mel [clips, frames, n_mels], float32.
 
         Raises:
             UsageError: not floating point [clips, samples], or fewer than `min_samples` samples.
         """
-        audio = check_waveform(audio).float()
-        if audio.shape[1] < self.min_samples:
-            raise UsageError(f"audio has {audio.shape[1]} samples. Give at least {self.min_samples}, or pad it.")
-        half = self.n_fft // 2
-        padded = pad(audio[:, None], (half, half), mode="reflect")[:, 0]
-        frames = padded.unfold(1, self.window_samples, self.hop_samples) * self.window  # [clips, frames, window]
+        return self.compress(self.pooled(audio))
+
+    def pooled_windows(self, audio: Tensor, length: int, step: int) -> Iterator[Windows]:
+        """Of every window [k * step, k * step + length) of one clip [samples] what `pooled` gives for it alone.
+
+        Frames that overlapping windows share are computed once; those that see a reflected end, for each window.
+
+        Args:
+            audio: [samples]; `length` + a multiple of `step`, both multiples of the hop.
+            length, step: in samples.
+        """
+        hop, half = self.hop_samples, self.n_fft // 2
+        check_windows(len(audio), length, step, hop, self.n_fft + self.window_samples)
+        audio = check_waveform(audio[None])[0].float()
+        early = -(-half // hop)  # frames that see the reflected start
+        late = (length - self.window_samples + half) // hop + 1  # the first frame that sees the reflected end
+        inner = self._energies(audio[None, early * hop - half :])[0].unfold(0, late - early, step // hop)
+        squares = window_squares(audio, length, step, hop)
+        windows = audio.unfold(0, length, step)
+        for first in range(0, len(windows), WINDOWS_AT_ONCE):
+            some = slice(first, first + WINDOWS_AT_ONCE)
+            reflected = self._reflected(windows[some])
+            start = self._energies(reflected[:, : (early - 1) * hop + self.window_samples])
+            end = self._energies(reflected[:, late * hop :])
+            yield Windows(torch.cat([start, inner[some].transpose(1, 2), end], dim=1), squares[some])
+
+    def _reflected(self, audio: Tensor) -> Tensor:
+        """[clips, samples] → the same with half an FFT reflected on both sides."""
+        return pad(audio[:, None], (self.n_fft // 2, self.n_fft // 2), mode="reflect")[:, 0]
+
+    def _energies(self, audio: Tensor) -> Tensor:
+        """Mel energies of the frames within [clips, samples], nothing added around them."""
+        frames = audio.unfold(1, self.window_samples, self.hop_samples) * self.window  # [clips, frames, window]
         spectrum = torch.fft.rfft(frames, self.n_fft)  # zeros follow the window
         power = spectrum.real.square() + spectrum.imag.square()
-        return (power @ self.mel_filters).clamp(*RANGE).log()
+        return power @ self.mel_filters

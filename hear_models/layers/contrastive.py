@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -10,6 +12,13 @@ from hear_models.layers.init import lecun_normal_
 
 EPS = 1e-6  # of layer normalisation
 BILINEAR_STD = 0.01  # of the initial bilinear form
+
+
+class Contrast(NamedTuple):
+    """The contrast of anchors and positives: the loss (scalar), and logits [n, n], row i those of anchor i."""
+
+    loss: Tensor
+    logits: Tensor
 
 
 class BilinearHead(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,11 +57,32 @@ STAGES = (
 )
 
 
+# of B0 to B7, then the halves and quarters of B0
+WIDTH_FACTORS = (1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0, 0.5, 0.25, 0.125, 0.0625)
+DEPTH_FACTORS = (1.0, 1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1, 0.5, 0.25)
+
+
 def scaled_width(width: int, factor: float) -> int:
     """A width times `factor`, rounded to a multiple of 8 that is not below 0.9 of it."""
     exact = width * factor
     rounded = max(WIDTH_MULTIPLE, int(exact + WIDTH_MULTIPLE / 2) // WIDTH_MULTIPLE * WIDTH_MULTIPLE)
     return rounded if rounded >= 0.9 * exact else rounded + WIDTH_MULTIPLE
+
+
+def block_widths(depth_factor: float, width_factor: float) -> list[int]:
+    """Channels behind the stem and behind every block."""
+    stages = [[scaled_width(s.width, width_factor)] * math.ceil(depth_factor * s.repeats) for s in STAGES]
+    return [scaled_width(32, width_factor), *(width for stage in stages for width in stage)]
+
+
+def factors_of(widths: Sequence[int]) -> tuple[float, float] | None:
+    """The (depth, width) factors of a network with these `block_widths`; published ones first. None: there are none."""
+    for width_factor in (*WIDTH_FACTORS, *(n / 64 for n in range(1, 129))):
+        if scaled_width(32, width_factor) == widths[0] and scaled_width(320, width_factor) == widths[-1]:
+            for depth_factor in (*DEPTH_FACTORS, *(n / 12 for n in range(1, 49))):
+                if block_widths(depth_factor, width_factor) == list(widths):
+                    return depth_factor, width_factor
+    return None
 
 
 class EfficientNet(nn.Module):

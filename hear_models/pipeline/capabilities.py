@@ -5,6 +5,7 @@ Each protocol comes in two parts: the methods by which a class is recognised, an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_models.frontends.logmel import LogMel
+from hear_models.layers.contrastive import Contrast
 from hear_models.layers.masked import Reconstruction
 
 
@@ -48,6 +50,40 @@ class MaskedModel(Reconstructs, Protocol):
     @property
     def crop_frames(self) -> int:
         """Frames of a crop."""
+
+
+@runtime_checkable
+class Contrasts(Protocol):
+    """A class of models that tell segments of one recording from those of others."""
+
+    def contrast(self, anchors: Tensor, positives: Tensor, hide: Callable[[Tensor], Tensor] | None = None) -> Contrast:
+        """COLA's objective.
+
+        Args:
+            anchors, positives: [n, samples] each, as the front end takes them: row i of both is of one recording.
+            hide: what happens to the features of the positives before the encoder, [n, frames, bands] → the same shape;
+                None: nothing.
+
+        Returns:
+            loss (scalar) and logits [n, n]; keeps gradients.
+        """
+
+
+@runtime_checkable
+class ContrastiveModel(Contrasts, Protocol):
+    """A model that can be pretrained on pairs of segments of unlabelled recordings."""
+
+    sample_rate: int
+
+    @property
+    def crop_samples(self) -> int:
+        """Samples of a segment."""
+
+    def prepare_clip(self, clip: Tensor) -> Tensor:
+        """What happens to a recording [samples] before segments are cut."""
+
+    def prepare_window(self, window: Tensor) -> Tensor:
+        """What happens to a segment [samples] before the front end."""
 
 
 @runtime_checkable
@@ -97,6 +133,11 @@ def reconstruct(
 ) -> Reconstruction:
     """The masked objective of a model as a function; see `Reconstructs.reconstruct`."""
     return model.reconstruct(units, noise, target_units)
+
+
+def contrast(model: Contrasts, anchors: Tensor, positives: Tensor) -> Contrast:
+    """COLA's objective of a model as a function; see `Contrasts.contrast`. Nothing is added, masked or normalised."""
+    return model.contrast(anchors, positives)
 
 
 def chances(model: Tagger, logits: Tensor) -> Tensor:

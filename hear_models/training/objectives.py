@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MODULES = {
     "masked": "hear_models.training.masked",
     "tagging": "hear_models.training.tagging",
+    "contrastive": "hear_models.training.contrastive",
 }
 
 Report = Callable[[str], None]
