@@ -46,7 +46,7 @@ class Spectrogram(nn.Module):
             raise UsageError(
                 f"window={window!r}, spec={spec!r}: use {' or '.join(WINDOWS)}, and one of {', '.join(SPECS)}."
             )
-        self.center, self.spec = center, spec
+        self.shape, self.center, self.spec = window, center, spec
         self.sample_rate, self.window_samples, self.hop_samples, self.n_fft = (
             sample_rate,
             window_samples,
@@ -56,6 +56,11 @@ class Spectrogram(nn.Module):
         a, b = WINDOWS[window]
         angle = torch.arange(window_samples, dtype=torch.float64) * (2 * math.pi / window_samples)
         self.register_buffer("window", a - b * torch.cos(angle), persistent=False)
+
+    def extra_repr(self) -> str:
+        """Everything that decides the numbers."""
+        sizes = f"{self.sample_rate} Hz, {self.window_samples}, {self.hop_samples}, {self.n_fft} samples"
+        return f"{self.shape}, center={self.center}, {self.spec}, {sizes}"
 
     @property
     def n_bins(self) -> int:

@@ -7,6 +7,8 @@ from queue import Queue
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
+import numpy as np
+
 Batch = TypeVar("Batch")
 
 
@@ -45,3 +47,12 @@ class Batches(Generic[Batch]):
                 while not queue.empty():
                     queue.get_nowait()
                 worker.join(0.05)
+
+
+def shuffled_rounds(n: int, first: int, size: int, seed: int) -> Iterator[int]:
+    """The draws [first, first + size) of endless rounds through n examples, each round in a new order."""
+    order: tuple[int, np.ndarray] | None = None
+    for draw in range(first, first + size):
+        if order is None or order[0] != draw // n:
+            order = draw // n, np.random.Generator(np.random.PCG64([seed, draw // n, 2])).permutation(n)
+        yield int(order[1][draw % n])

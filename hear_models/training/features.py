@@ -59,12 +59,7 @@ def folder_source(
     Raises:
         UsageError: the folder holds no recording that can be read.
     """
-    paths = sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.name[0] != "." and p.is_file()
-    )
-    if not paths:
-        raise UsageError(f"{folder} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}). Give a folder of recordings.")
-    listing = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    paths = recordings(folder)
     segment = round(segment_s * frontend.sample_rate)
 
     def load(path: Path) -> list[np.ndarray]:
@@ -75,7 +70,23 @@ def folder_source(
             return []
         return [samples[i : i + segment] for i in range(0, len(samples), segment)]
 
-    return _cached(folder.name, ("folder", listing, segment), cache, frontend, load_ahead(load, paths, workers), report)
+    key = ("folder", listing(folder, paths), segment)
+    return _cached(folder.name, key, cache, frontend, load_ahead(load, paths, workers), report)
+
+
+def recordings(folder: Path) -> list[Path]:
+    """The recordings under a folder, sorted. UsageError if there are none."""
+    paths = sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.name[0] != "." and p.is_file()
+    )
+    if not paths:
+        raise UsageError(f"{folder} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}). Give a folder of recordings.")
+    return paths
+
+
+def listing(folder: Path, paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """What tells one state of recordings from another: relative paths, sizes and times."""
+    return [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
 
 
 def procedural_source(

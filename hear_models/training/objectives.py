@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MODULES = {
     "masked": "hear_models.training.masked",
     "tagging": "hear_models.training.tagging",
+    "speakers": "hear_models.training.speakers",
 }
 
 Report = Callable[[str], None]

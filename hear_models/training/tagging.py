@@ -25,7 +25,7 @@ from hear_models.errors import AudioFileError, UsageError
 from hear_models.pipeline.capabilities import Classifies, Tagger
 from hear_models.pipeline.model import HearModel
 from hear_models.training.augment import centre_crop, pad_to, training_crop
-from hear_models.training.batches import Batches
+from hear_models.training.batches import Batches, shuffled_rounds
 from hear_models.training.features import Source, cached_features, load_ahead
 from hear_models.training.losses import LOSSES, mix, mixup_shares, official_mixup_shares
 from hear_models.training.objectives import Report, Way, WithoutExtras
@@ -87,12 +87,7 @@ class LabelledCrops(Batches[TaggingBatch]):
 
     def drawn(self, first: int, size: int) -> Iterator[int]:
         """The clips of the draws [first, first + size): every clip once a round."""
-        n = len(self.places)
-        order: tuple[int, np.ndarray] | None = None
-        for draw in range(first, first + size):
-            if order is None or order[0] != draw // n:
-                order = draw // n, np.random.Generator(np.random.PCG64([self.seed, draw // n, 2])).permutation(n)
-            yield int(order[1][draw % n])
+        return shuffled_rounds(len(self.places), first, size, self.seed)
 
 
 class TaggingObjective(WithoutExtras):
