@@ -37,16 +37,16 @@ PITCHES = {"ann": 500.0, "bob": 1500.0, "cyd": 3000.0}
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Three voices: a tone each in noise, eight clips of 0.3 s."""
+    """Three voices: a tone each in noise, eight clips of 1 s."""
     folder = tmp_path_factory.mktemp("voices")
     rng = np.random.default_rng(0)
     for name, pitch in PITCHES.items():
         (folder / name).mkdir()
         for take in range(8):
-            t = np.arange(4800) / 16_000
+            t = np.arange(16_000) / 16_000
             gate = np.sin(2 * np.pi * (3 + take) * t) > 0  # the spectrum changes, or its bins have no deviation
             tone = 0.3 * gate * np.sin(2 * np.pi * pitch * t)
-            soundfile.write(folder / name / f"{take}.wav", tone + 0.01 * rng.standard_normal(4800), 16_000)
+            soundfile.write(folder / name / f"{take}.wav", tone + 0.01 * rng.standard_normal(16_000), 16_000)
     return folder
 
 
@@ -55,7 +55,7 @@ def small(**changes) -> Recipe:
         "ftcbam",
         seed=1,
         model=MODEL,
-        tables={"speakers": Speakers(frames=40, margin=0.1, held_out=0.25)},
+        tables={"speakers": Speakers(frames=98, margin=0.1, held_out=0.25)},
         optimiser=Optimiser(steps=60, warmup_steps=4, batch=9, base_rate=0.3, weight_decay=0.0, precision="float32"),
     )
     return replace(recipe, **changes)
@@ -85,7 +85,7 @@ def test_voices_are_learned_and_the_file_embeds_them(corpus, tmp_path):
     assert pretrain(small(), Run(tmp_path, (corpus,), log_every=20), said.append) == 60
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert "3 speakers, 18 clips, 6 held out" in said
-    assert lines[-1]["loss"] < 0.5 < lines[0]["loss"] and lines[-1]["eer"] < 0.2
+    assert lines[-1]["loss"] < lines[0]["loss"] / 3 and lines[-1]["eer"] < 0.2
     model = load_model(tmp_path / "model.safetensors")
     assert model.checkpoint.trained and not any(name == "weight" for name in model.state_dict())
     clips = {name: [soundfile.read(corpus / name / f"{i}.wav", dtype="float32")[0] for i in (0, 1)] for name in PITCHES}
@@ -128,7 +128,7 @@ def test_every_clip_is_drawn_once_a_round_and_a_batch_is_a_function_of_its_step(
     assert np.bincount(labels).tolist() == [6, 6, 6]
     again = batches.batch(1, 9)
     np.testing.assert_array_equal(again.units, batches.batch(1, 9).units)
-    assert again.units.shape == (9, 40, 257) and again.units.dtype == np.float32
+    assert again.units.shape == (9, 98, 257) and again.units.dtype == np.float32
 
 
 def test_a_short_clip_is_followed_by_silence_before_its_bins_are_standardised():
