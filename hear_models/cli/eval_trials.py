@@ -50,6 +50,8 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--level", type=SHARE, default=0.95, show_default=True, help="Of the intervals.")
 @click.option("--scores", type=FILE, metavar="FILE", help="Write a line for each trial: score, label, paths.")
 @click.option("--plot", type=FILE, metavar="FILE.png", help="Draw the DET curve (needs hear-models[plots]).")
+@click.option("--drop", "shares", multiple=True, type=click.FloatRange(0, 1), help="Of bins and frames; repeatable.")
+@click.option("--drop-plot", type=FILE, metavar="FILE.png", help="Draw the EER against what was dropped.")
 @click.option("--cache", type=FOLDER, metavar="DIR", help="Of embeddings.  [default: voices/ in the cache folder]")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if there is one]")
 @click.option("--allow-untrained", is_flag=True, help="Accept a model with random weights.")
@@ -71,6 +73,8 @@ def command(
     level: float,
     scores: Path | None,
     plot: Path | None,
+    shares: tuple[float, ...],
+    drop_plot: Path | None,
     cache: Path | None,
     device: str | None,
     allow_untrained: bool,
@@ -80,6 +84,9 @@ def command(
 
     TRIALS is a list as VoxCeleb's: `1 a.wav b.wav` for one speaker, `0 a.wav c.wav` for two. Without labels there are
     scores only. Embeddings are kept; the same command again goes on where it stopped.
+
+    With --drop the EER is given again with that share of the spectrogram's bins, of its frames, and of both set to the
+    mean, drawn for each recording (models of this package; not kept).
     """
     from hear_models.errors import UsageError
     from hear_models.files import shown
@@ -91,6 +98,8 @@ def command(
         raise UsageError("--norm and --cohort belong together. Give both, or neither.")
     if ten_crop and norm != "none":
         raise UsageError("--norm is for whole recordings. Leave --ten-crop or --norm out.")
+    if drop_plot is not None and not shares:
+        raise UsageError("--drop-plot draws what --drop asks for. Give shares, for instance --drop 0.1 --drop 0.5.")
     for path in (audio, *([cohort] if cohort else [])):
         if not path.is_dir():
             raise UsageError(f"there is no folder {shown(path)}. Check the path.")
@@ -98,10 +107,13 @@ def command(
     labelled = listed[0].label is not None
     if not labelled and scores is None:
         raise UsageError(f"{trials} has no labels, so there are only scores. Say where they go: --scores FILE.")
-    if plot is not None:
-        from hear_models.speaker.plots import check_plots, draw_det
+    if not labelled and shares:
+        raise UsageError(f"{trials} has no labels, so there is no EER for --drop. Label the trials.")
+    for picture in (plot, drop_plot):
+        if picture is not None:
+            from hear_models.speaker.plots import check_plots
 
-        check_plots(plot)
+            check_plots(picture)
     subject = resolve(model, parse_options(settings), allow_untrained=allow_untrained, how="--allow-untrained")
 
     import torch
@@ -159,10 +171,32 @@ def command(
     )
     result = Verification(len(listed), int(labels.sum()), len(names), figures, level, resamples)
     if plot is not None:
+        from hear_models.speaker.plots import draw_det
+
         fpr, fnr, _ = det_points(values, labels)
         draw_det(plot, {subject.name: (fpr, fnr)}, f"{trials.name}, {len(listed)} trials")
+    rates: dict[str, list[float]] = {}
+    if shares:
+        from hear_models.speaker.robustness import eer_when_dropped
+
+        with stopping_with("stopped: nothing of --drop is kept"), ProgressLine(not as_json) as line:
+            rates = dict(
+                eer_when_dropped(
+                    loaded,
+                    listed,
+                    audio,
+                    shares,
+                    seed=seed,
+                    progress=lambda done, total: line.say(f"dropping: {done} of {total} recordings"),
+                )
+            )
+    if drop_plot is not None:
+        from hear_models.speaker.plots import draw_curves
+
+        draw_curves(drop_plot, shares, rates, "bins, frames or both")
     if as_json:
-        click.echo(json.dumps(about | result.as_dict()))
+        dropped = {"shares": shares, **rates} if shares else None
+        click.echo(json.dumps(about | result.as_dict() | {"dropped": dropped}))
         return
     click.echo(
         f"{subject.name} on {trials.name}: {result.trials} trials, {result.same} of the same speaker, "
@@ -171,6 +205,9 @@ def command(
     click.echo(f"{scoring}; {'no normalisation' if norm == 'none' else norm}")
     for figure in figures:
         click.echo(_line(figure, level))
+    for what, found_rates in rates.items():
+        said = "  ".join(f"{share:g}: {100 * rate:.2f} %" for share, rate in zip(shares, found_rates, strict=True))
+        click.echo(f"EER without {what:<7}{said}")
 
 
 def _line(figure: Figure, level: float) -> str:

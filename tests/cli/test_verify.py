@@ -81,6 +81,19 @@ def test_crops_and_normalisation(run, desk):
     assert code == 0 and json.loads(out)["normalisation"] == "asnorm", err
 
 
+def test_error_rates_with_bins_and_frames_dropped(run, desk):
+    code, out, err = run(
+        "eval-trials", "trials.txt", "--audio", DEMO, *MODEL, "--bootstrap", "0", "--drop", "0", "--drop", "0.5"
+    )
+    lines = out.splitlines()
+    assert code == 0 and [line.split()[2] for line in lines[-3:]] == ["bins", "frames", "both"], err
+    own = lines[2].split()[1]
+    assert all(f"0: {own} %" in line for line in lines[-3:])
+    assert run("eval-trials", "trials.txt", "--audio", DEMO, *MODEL, "--drop-plot", "a.png")[0] == 2
+    code, _, err = run("eval-trials", "unlabelled.txt", "--audio", DEMO, *MODEL, "--drop", "0.1", "--scores", "s.txt")
+    assert code == 2 and "no EER for --drop" in err
+
+
 def test_a_list_without_labels_gives_scores_only(run, desk):
     code, _, err = run("eval-trials", "unlabelled.txt", "--audio", DEMO, *MODEL)
     assert code == 2 and "--scores FILE" in err
