@@ -62,7 +62,7 @@ def check_fields(cls: type[DataclassInstance], values: Mapping[str, Any], where:
                 raise UsageError(f"{name}={value!r} is not {wanted}. Correct it.")
             result[name] = value
         else:
-            result[name] = _as_type_of(default, name, value)
+            result[name] = _as_type_of(default, name, value, empty=str if "str" in str(known[name].type) else int)
     return result
 
 
@@ -91,7 +91,8 @@ def one_of(config: object, **known: Iterable[Any]) -> None:
             raise UsageError(f"{name} is {getattr(config, name)!r}. Use one of {', '.join(map(str, values))}.")
 
 
-def _as_type_of(default: Any, name: str, value: Any) -> Any:
+def _as_type_of(default: Any, name: str, value: Any, empty: type = int) -> Any:
+    """`empty`: what a tuple without elements would hold."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(default, bool):
         if isinstance(value, bool):
@@ -106,7 +107,7 @@ def _as_type_of(default: Any, name: str, value: Any) -> Any:
             return float(value)
         raise UsageError(f"{name}={value!r} is not a number. Write for instance {name}={default}.")
     if isinstance(default, tuple):
-        kind = type(default[0]) if default else int
+        kind = type(default[0]) if default else empty
         taken = (int, float) if kind is float else kind
         if isinstance(value, (list, tuple)) and all(
             isinstance(item, taken) and not isinstance(item, bool) for item in value

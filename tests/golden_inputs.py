@@ -49,6 +49,11 @@ TOLERANCE = {
     "SSAST and Audio Mamba, gradient, relative": 1e-5,
     "learnable, trajectory, relative": 2e-3,  # after four updates
     "learnable, proposal, relative": 2e-6,  # self-consistency of the HEAR plan, not parity
+    "ft-CBAM": 1e-5,  # our own reconstruction: self-consistency, there is no official code
+    "ft-CBAM, gradient": 1e-4,
+    "ft-CBAM, full size, relative": 2e-5,
+    "ft-CBAM, front end": 1e-4,  # of |ours - golden| / (1 + |golden|) for power
+    "ft-CBAM, float64 training, relative": 1e-9,
     "mLSTM, in errors of the official float32": 12.0,  # against its float64 numbers; the larger of this and the next
     "mLSTM, relative": 4e-6,  # of the largest value, as all below
     "mLSTM, grad, float32, relative": 1e-4,

@@ -23,7 +23,7 @@ FLOORS = {
     2: {"zoo"},
     3: {FAMILIES_ROOM},
     4: {"datasets", "subjects"},
-    5: {"tasks", "training", "validation", "corpus"},
+    5: {"tasks", "speaker", "training", "validation", "corpus"},
     6: {"evaluation.embeddings"},
     7: {"evaluation.judges"},
     8: {"evaluation.runs"},

@@ -19,6 +19,8 @@ COMMANDS = {
     "download": ("hear_models.cli.download", "Fetch a model from the Hugging Face Hub and verify it."),
     "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
     "tag": ("hear_models.cli.tag", "Say what is heard in recordings, and when."),
+    "verify": ("hear_models.cli.verify", "Compare the voices in two recordings."),
+    "eval-trials": ("hear_models.cli.eval_trials", "Speaker verification: EER and costs of a list of trials."),
     "convert": ("hear_models.cli.convert", "Convert an official checkpoint to safetensors."),
     "publish": ("hear_models.cli.publish", "Publish a model with a generated card on the Hugging Face Hub."),
     "validate": ("hear_models.cli.validate", "Check any HEAR module against the API, and beyond it."),

@@ -47,8 +47,8 @@ class BatchNorm(nn.Module):
             x,
             self.running_mean,
             self.running_var,
-            self.weight.float(),
-            self.bias.float(),
+            self.weight.to(self.running_mean.dtype),
+            self.bias.to(self.running_mean.dtype),
             self.training,
             self.momentum,
             self.eps,
@@ -57,7 +57,7 @@ class BatchNorm(nn.Module):
     def _train_biased(self, x: Tensor) -> Tensor:
         """torch updates by the variance over n - 1: with momentum 1 it gives that variance, which is then scaled."""
         mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
-        y = batch_norm(x, mean, var, self.weight.float(), self.bias.float(), True, 1.0, self.eps)
+        y = batch_norm(x, mean, var, self.weight.to(mean.dtype), self.bias.to(mean.dtype), True, 1.0, self.eps)
         n = x.numel() // x.shape[1]
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(var * ((n - 1) / n), self.momentum)

@@ -67,20 +67,25 @@ class ResNet(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut."""
+    """Two 3 x 3 convolutions and a shortcut; `attention` weighs what is added to it."""
 
-    def __init__(self, channels: int, width: int, stride: int, shortcut: str = "conv") -> None:
+    expansion = 1
+
+    def __init__(
+        self, channels: int, width: int, stride: int, shortcut: str = "conv", attention: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
         self.bn1 = BatchNorm(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = BatchNorm(width)
+        self.att = attention
         self.downsample = _shortcut(channels, width, stride, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """[units, channels, rows, columns] → [units, width, rows / stride, columns / stride]."""
         y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
-        return relu(y + self.downsample(x))
+        return relu((y if self.att is None else self.att(y)) + self.downsample(x))
 
 
 class Bottleneck(nn.Module):
@@ -88,7 +93,9 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, channels: int, width: int, stride: int) -> None:
+    def __init__(
+        self, channels: int, width: int, stride: int, shortcut: str = "conv", attention: nn.Module | None = None
+    ) -> None:
         super().__init__()
         out = width * self.expansion
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
@@ -97,13 +104,15 @@ class Bottleneck(nn.Module):
         self.bn2 = BatchNorm(width)
         self.conv3 = nn.Conv2d(width, out, 1, bias=False)
         self.bn3 = BatchNorm(out)
-        self.downsample = _shortcut(channels, out, stride, "conv")
+        self.att = attention
+        self.downsample = _shortcut(channels, out, stride, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """[units, channels, rows, columns] → [units, 4 * width, rows / stride, columns / stride]."""
         y = relu(self.bn1(self.conv1(x)))
         y = relu(self.bn2(self.conv2(y)))
-        return relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        y = self.bn3(self.conv3(y))
+        return relu((y if self.att is None else self.att(y)) + self.downsample(x))
 
 
 class PadShortcut(nn.Module):
@@ -120,11 +129,27 @@ class PadShortcut(nn.Module):
         return pad(x[:, :, :: self.stride, :: self.stride], self.padding)
 
 
+class ConvNorm(nn.Module):
+    """A convolution without bias, and batch normalisation."""
+
+    def __init__(self, channels: int, width: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, kernel, stride=stride, padding=kernel // 2, bias=False)
+        self.bn = BatchNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[units, channels, rows, columns] → [units, width, rows / stride, columns / stride], rounded up."""
+        y: Tensor = self.bn(self.conv(x))
+        return y
+
+
 def _shortcut(channels: int, width: int, stride: int, kind: str) -> nn.Module:
     if stride == 1 and channels == width:
         return nn.Identity()
     if kind == "pad":
         return PadShortcut(channels, width, stride)
+    if kind == "named":  # as "conv", its parts called conv and bn
+        return ConvNorm(channels, width, 1, stride)
     return nn.Sequential(nn.Conv2d(channels, width, 1, stride=stride, bias=False), BatchNorm(width))
 
 

@@ -128,6 +128,36 @@ class Tagger(Classifies, Protocol):
         """What the head sees of whole clips [clips, samples]: [clips, dim]."""
 
 
+@runtime_checkable
+class EmbedsVoices(Protocol):
+    """A class of models that can learn to tell speakers apart."""
+
+    def voices(self, units: Tensor) -> Tensor:
+        """Normalised units [units, frames, bands] → an embedding each [units, dim]; keeps gradients."""
+
+    def training_crop(self, clip: np.ndarray, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """A normalised crop float32 [frames, bands] of a clip's `spectrogram`; a short one is filled up."""
+
+
+@runtime_checkable
+class VoiceModel(EmbedsVoices, Protocol):
+    """A model that can be trained on recordings of speakers."""
+
+    frontend: nn.Module
+    sample_rate: int
+    scene_embedding_size: int
+
+    @property
+    def n_bands(self) -> int:
+        """Bands of `spectrogram`."""
+
+    def spectrogram(self, clip: Tensor) -> Tensor:
+        """Features [frames, bands] of a clip [samples], not yet normalised."""
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Training or evaluation, as of every network of torch."""
+
+
 def reconstruct(
     model: Reconstructs, units: Tensor, noise: Tensor, target_units: Tensor | None = None
 ) -> Reconstruction:

@@ -52,6 +52,8 @@ class Standardise:
         scale: False takes only the mean away.
         constant_below: a standard deviation under it counts as constant.
         mean, std: of scope "fixed".
+        along: of scope "clip", the axis whose elements have a mean and a deviation together: -2 standardises each band
+            over the frames, -1 each frame over its bands; in a batch of windows each has its own. None: all together.
     """
 
     ddof: int = 1
@@ -61,18 +63,24 @@ class Standardise:
     constant_below: float = CONSTANT_BELOW
     mean: float = 0.0
     std: float = 1.0
+    along: int | None = None
 
     def __call__(self, features: Tensor, statistics: Statistics | None = None) -> Tensor:
         """One clip's features, any shape → the same shape and dtype; `statistics` are the call's, for that scope."""
         exact = features.double()
         if self.scope == "fixed":
             return ((exact - self.mean) / (self.std + self.eps)).to(features.dtype)
+        if self.along is not None:
+            apart = exact - exact.mean(self.along, keepdim=True)
+            variance = apart.square().sum(self.along, keepdim=True) / max(1, exact.shape[self.along] - self.ddof)
+            return (apart * self._scale_of(variance)).to(features.dtype)
         if statistics is None:
             statistics = Statistics.of(exact)
         if not self.scale:
             return (exact - statistics.mean).to(features.dtype)
-        variance = statistics.variance(self.ddof)
+        return ((exact - statistics.mean) * self._scale_of(statistics.variance(self.ddof))).to(features.dtype)
+
+    def _scale_of(self, variance: Tensor) -> Tensor:
         constant = variance.detach().sqrt() < self.constant_below
         std = torch.where(constant, 1.0, variance).sqrt()  # of a constant clip nothing, so that no gradient is infinite
-        scale = torch.where(constant, 0.0, 1.0 / (std + self.eps))
-        return ((exact - statistics.mean) * scale).to(features.dtype)
+        return torch.where(constant, 0.0, 1.0 / (std + self.eps))

@@ -57,6 +57,21 @@ class Recordings:
     segments: Iterator[np.ndarray]
 
 
+def recordings(folder: Path) -> list[Path]:
+    """The recordings under a folder, sorted. UsageError if there are none."""
+    paths = sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.name[0] != "." and p.is_file()
+    )
+    if not paths:
+        raise UsageError(f"{folder} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}). Give a folder of recordings.")
+    return paths
+
+
+def listing(folder: Path, paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """What tells one state of recordings from another: relative paths, sizes and times."""
+    return [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+
+
 def folder_recordings(
     folder: Path, sample_rate: int, segment_s: float, workers: int, report: Callable[[str], None]
 ) -> Recordings:
@@ -68,12 +83,7 @@ def folder_recordings(
     Raises:
         UsageError: the folder holds no recording.
     """
-    paths = sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.name[0] != "." and p.is_file()
-    )
-    if not paths:
-        raise UsageError(f"{folder} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}). Give a folder of recordings.")
-    listing = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    paths = recordings(folder)
     segment = round(segment_s * sample_rate)
 
     def load(path: Path) -> list[np.ndarray]:
@@ -84,7 +94,7 @@ def folder_recordings(
             return []
         return [samples[i : i + segment] for i in range(0, len(samples), segment)]
 
-    return Recordings(folder.name, ("folder", listing, segment), load_ahead(load, paths, workers))
+    return Recordings(folder.name, ("folder", listing(folder, paths), segment), load_ahead(load, paths, workers))
 
 
 def procedural_recordings(hours: float, seed: int, sample_rate: int, workers: int) -> Recordings:
@@ -101,16 +111,16 @@ def folder_source(
     folder: Path, cache: Path, frontend: LogMel, segment_s: float, workers: int, report: Callable[[str], None]
 ) -> Source:
     """Log-mels of `folder_recordings`; computed at the first call, then read from `cache`."""
-    recordings = folder_recordings(folder, frontend.sample_rate, segment_s, workers, report)
-    return log_mels(recordings, cache, frontend, report)
+    found = folder_recordings(folder, frontend.sample_rate, segment_s, workers, report)
+    return log_mels(found, cache, frontend, report)
 
 
 def procedural_source(
     hours: float, seed: int, cache: Path, frontend: LogMel, workers: int, report: Callable[[str], None]
 ) -> Source:
     """Log-mels of `procedural_recordings`."""
-    recordings = procedural_recordings(hours, seed, frontend.sample_rate, workers)
-    return log_mels(recordings, cache, frontend, report)
+    made = procedural_recordings(hours, seed, frontend.sample_rate, workers)
+    return log_mels(made, cache, frontend, report)
 
 
 def log_mels(recordings: Recordings, cache: Path, frontend: LogMel, report: Callable[[str], None]) -> Source:

@@ -29,6 +29,7 @@ MODULES = {
     "masked": "hear_models.training.masked",
     "tagging": "hear_models.training.tagging",
     "contrastive": "hear_models.training.contrastive",
+    "speakers": "hear_models.training.speakers",
 }
 
 Report = Callable[[str], None]
