@@ -36,31 +36,29 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[units, width, ...] → the same."""
-        if self.training and self.biased:
-            return self._train_biased(x)
-        if x.dtype is torch.float64 and not self.training:  # whoever made the model double
-            mean, var, weight, bias = (
-                p.double() for p in (self.running_mean, self.running_var, self.weight, self.bias)
-            )
+        exact = (
+            torch.float64 if x.dtype is torch.float64 else self.running_mean.dtype
+        )  # of a model that was made double
+        mean, var = self.running_mean.to(exact), self.running_var.to(exact)  # themselves, but for float64
+        weight, bias = self.weight.to(exact), self.bias.to(exact)
+        if not self.training:
             return batch_norm(x, mean, var, weight, bias, False, self.momentum, self.eps)
-        return batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight.to(self.running_mean.dtype),
-            self.bias.to(self.running_mean.dtype),
-            self.training,
-            self.momentum,
-            self.eps,
-        )
+        y = (self._biased if self.biased else self._unbiased)(x, mean, var, weight, bias)
+        if mean is not self.running_mean:
+            self.running_mean.copy_(mean)
+            self.running_var.copy_(var)
+        return y
 
-    def _train_biased(self, x: Tensor) -> Tensor:
+    def _unbiased(self, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return batch_norm(x, mean, var, weight, bias, True, self.momentum, self.eps)
+
+    def _biased(self, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """torch updates by the variance over n - 1: with momentum 1 it gives that variance, which is then scaled."""
-        mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
-        y = batch_norm(x, mean, var, self.weight.to(mean.dtype), self.bias.to(mean.dtype), True, 1.0, self.eps)
+        own_mean, own_var = torch.zeros_like(mean), torch.zeros_like(var)
+        y = batch_norm(x, own_mean, own_var, weight, bias, True, 1.0, self.eps)
         n = x.numel() // x.shape[1]
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var * ((n - 1) / n), self.momentum)
+        mean.lerp_(own_mean, self.momentum)
+        var.lerp_(own_var * ((n - 1) / n), self.momentum)
         return y
 
 
