@@ -22,7 +22,7 @@ from audio_mamba_inputs import (
 )
 from golden_inputs import TOLERANCE, largest_difference
 
-from hear_models import ssast
+from hear_models import audio_mamba, ssast
 from hear_models.errors import UsageError
 from hear_models.validation import validate
 from hear_models.zoo.convert import convert
@@ -101,6 +101,13 @@ def test_tokens_match_after_every_part(converted):
         states = model.hidden_states(clips(CASES["short"]))
         folded = model.fold_steps(torch.from_numpy(TOKENS["block_out0"])[None])[0, :7]
         assert largest_difference(states[0, 0], folded.numpy()) <= CLOSE
+
+
+def test_every_norm_has_the_published_eps():
+    """1e-5, torch's default, would move these embeddings by less than the tolerance."""
+    for model in (ssast.Model(seed=None), audio_mamba.Model(seed=None)):
+        eps = [module.eps for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
+        assert set(eps) == {1e-6} and len(eps) in (13, 25)
 
 
 def test_front_end_matches():

@@ -15,10 +15,13 @@ import hear_models
 from hear_models import ssast
 from hear_models.checkpoints.mapping import official_key
 from hear_models.errors import UsageError
-from hear_models.training.loop import decay_groups
-from hear_models.training.recipe import Optimiser
+from hear_models.training.loop import decay_groups, pretrain
+from hear_models.training.objectives import config_of
+from hear_models.training.recipe import Optimiser, read_recipe
+from hear_models.training.run import Run
 from hear_models.zoo.convert import convert
 from hear_models.zoo.families import family_module, new_model, officials
+from hear_models.zoo.registry import find_entry
 
 FAMILIES = ("ssast", "audio_mamba")
 SEEDS = {"audio_mamba": 11, "ssast": 12}
@@ -179,3 +182,19 @@ def test_crops_are_standardised_over_the_clip_and_short_ones_repeated_in_time():
     whole = model.training_view(clip[:200], np.random.default_rng(0))
     assert np.abs(whole - (clip[:200] - clip[:200].mean()) / clip[:200].std()).max() < 1e-5
     assert not model.training_view(np.full((250, 80), -15.942385, np.float32), np.random.default_rng(0)).any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_shipped_recipe_trains_the_network_of_the_manifest(family, tmp_path):
+    name = {"ssast": "ssast-nano", "audio_mamba": "ssam-nano"}[family]
+    recipe = read_recipe(name)
+    model = new_model(family_module(family), config_of(recipe), seed=None)
+    assert model.trained_config() == family_module(family).Config(**find_entry(name).manifest.configuration)
+    short = replace(
+        recipe,
+        data=replace(recipe.data, procedural_hours=0.005, procedural_share=1.0),
+        optimiser=replace(recipe.optimiser, steps=10, warmup_steps=2, batch=4, precision="float32"),
+    )
+    assert pretrain(short, Run(tmp_path / "run"), lambda line: None) == 10
+    trained = hear_models.load_model(tmp_path / "run" / "model.safetensors")
+    assert (trained.layout, trained.timestamps, trained.checkpoint.trained) == ("corrected", "centres", True)
