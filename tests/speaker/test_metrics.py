@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from golden_inputs import GOLDEN
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from hear_models.speaker.metrics import act_dcf, bootstrap, det_points, equal_error_rate, min_dcf
@@ -101,6 +101,7 @@ def test_intervals_out_of_range_are_refused(wrong):
         bootstrap([0.1, 0.2], [0, 1], equal_error_rate, **wrong)
 
 
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(some.lists(some.tuples(some.integers(0, 4), some.booleans()), min_size=2, max_size=30), some.randoms())
 def test_order_and_scale_of_the_scores_do_not_matter(trials, random):
     if len({same for _, same in trials}) < 2:
