@@ -17,7 +17,7 @@ from torch.nn.modules import module as module_hooks
 
 
 def dense(x: Tensor, layer: nn.Module) -> Tensor:
-    """[..., in] → [..., out]: x @ weight.T + bias."""
+    """[..., in] → [..., out]: x @ weight.T + bias, if the layer has one."""
     if _is_plain(layer) and _fused(x, layer):
         return _op()(x, layer.weight, layer.bias, "none", [], "")
     return layer(x)
@@ -59,7 +59,6 @@ def _fused(x: Tensor, layer: nn.Linear) -> bool:
         and x.device.type == "cpu"
         and x.dtype in _dtypes()
         and layer.weight.dtype == x.dtype
-        and layer.bias is not None
         and not (torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad))
         and not torch.is_autocast_enabled("cpu")
     )
