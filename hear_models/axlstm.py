@@ -1,11 +1,12 @@
 """AxLSTM: matrix memories on log-mel patches, read in both directions (Yadav et al., Interspeech 2025).
 
-Twelve mLSTM blocks and nothing else; every second one reads the tokens, class token included, from the last to the
-first (arXiv 2408.16568). All but the blocks is as in `hear_models.ssast`, the paper's baseline: units of 200 log-mel frames (2 s) x 80
-bands, 50 steps of 40 ms each, 5 x 768 = 3840 dimensions for base, and the layout of the official release. A unit is a
-sequence of its own: no memory crosses its borders. Because of the blocks that read backwards every step depends on the
-whole unit, so that exact streaming below a unit's length is impossible. Code: Apache-2.0. The authors' weights carry
-no licence of their own; fetch and convert them yourself (`hear-models convert axlstm`).
+Twelve mLSTM blocks and nothing else (arXiv 2408.16568); every second one reads the tokens, class token included, from
+the last to the first. All but the blocks is as in `hear_models.ssast`, the paper's baseline: units of 200 log-mel
+frames (2 s) x 80 bands, 50 steps of 40 ms each, 5 x 768 = 3840 dimensions for base, and the layout of the official
+release. A unit is a sequence of its own: no memory crosses its borders. Within it every step depends on every frame,
+because of the blocks that read backwards, so that nothing can be streamed exactly in pieces shorter than a unit. Code:
+Apache-2.0. The authors' weights carry no licence of their own; fetch and convert them yourself
+(`hear-models convert axlstm`).
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ from hear_models.pipeline.capabilities import reconstruct
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
 from hear_models.pipeline.model import HearModel
 from hear_models.pipeline.normalise import Standardise
+from hear_models.pipeline.plan import Plan, Unit
 
 __all__ = ["Config", "Model", "get_scene_embeddings", "get_timestamp_embeddings", "load_model", "reconstruct"]
 
 SILENT_BELOW = 1e-4  # deviation of a clip's log-mel that counts as none: far below one step of 16 bits
 FORGET_BIASES = (3.0, 6.0)  # of the first and the last head when training begins
+
+# Channels of all tokens in 2 s that cost a CPU's pass what 200 frames do: measured, tiny is quickest four units at a
+# time, base one (`benchmarks/mlstm.py --network`).
+CHANNELS_AT_COST = 250 * 192
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,11 @@ class Model(ssast.CommonModel):
             decoder=decoder,
         )
         self.normalise = replace(cast(Standardise, self.normalise), constant_below=SILENT_BELOW)
+
+    def unit_cost(self, unit: Unit, plan: Plan) -> int:
+        """On a CPU the channels of a pass must fit into its cache: four units of tiny at a time, one of base."""
+        cost, channels = super().unit_cost(unit, plan), self.grid.tokens * self.config.expansion * self.config.width
+        return cost if self.pos_embed.device.type != "cpu" else max(cost, cost * channels // CHANNELS_AT_COST)
 
     def initialise_blocks(self, rng: torch.Generator) -> None:
         """As the official code, where `proj_down` is drawn as if the network had one block (quirk `one-block-init`)."""

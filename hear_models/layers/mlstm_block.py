@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
 from hear_models.layers.causal_conv import CausalConv
-from hear_models.layers.dense import dense, dense_add
+from hear_models.layers.dense import dense, dense_add, dense_of_parts
 from hear_models.layers.mlstm import mlstm
 
 NORM_EPS = 1e-5
 GROUP = 4  # channels that a map to queries, keys or values mixes
 HEADS = 4  # memories; the official code takes the size of those groups for their number too
 KERNEL = 4  # tokens that the convolution sees
+# Groups that one small product takes, with zeros between them: a quarter of the time of a product for each (CPU).
+TOGETHER = 4
 
 
 class ScaleNorm(nn.Module):
@@ -46,7 +50,13 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[units, tokens, channels] → the same shape."""
-        return torch.einsum("utgi,goi->utgo", x.unflatten(2, (-1, GROUP)), self.weight).flatten(2)
+        together = math.gcd(TOGETHER, len(self.weight))
+        grouped = self.weight.unflatten(0, (-1, together)).permute(0, 2, 3, 1)  # [products, out, in, group]
+        wide = (
+            torch.diag_embed(grouped, dim1=1, dim2=3).flatten(3).flatten(1, 2)
+        )  # [products, (group, out), (group, in)]
+        rows = x.reshape(-1, len(wide), together * GROUP).transpose(0, 1)
+        return torch.bmm(rows, wide.transpose(1, 2)).transpose(0, 1).reshape(x.shape)
 
 
 class MLSTMLayer(nn.Module):
@@ -72,10 +82,8 @@ class MLSTMLayer(nn.Module):
         memory, z = dense(x, self.proj_up).chunk(2, dim=2)  # [units, tokens, inner] each
         a = silu(self.conv1d(memory))
         q, k, v = self.q_proj(a), self.k_proj(a), self.v_proj(memory)
-        seen = torch.cat([q, k, v], dim=2)
-        igate, fgate = (
-            dense(seen, gate).transpose(1, 2) for gate in (self.igate, self.fgate)
-        )  # [units, heads, tokens]
+        gates = dense_of_parts([q, k, v], [self.igate, self.fgate])
+        igate, fgate = (gate.transpose(1, 2) for gate in gates)  # [units, heads, tokens]
         q, k, v = (y.unflatten(2, (HEADS, -1)).transpose(1, 2) for y in (q, k, v))
         h = mlstm(q, k, v, igate, fgate)
         y = self.outnorm(h) + self.learnable_skip * a
