@@ -14,6 +14,7 @@ from golden_inputs import TOLERANCE, largest_difference
 from hear_models import axlstm
 from hear_models.checkpoints.mapping import official_key
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.pipeline.batching import units_per_forward
 from hear_models.validation import validate
 from hear_models.zoo.convert import convert
 
@@ -200,6 +201,23 @@ def test_random_weights_begin_as_the_official_ones():
     assert float(plain.patch_embed.weight.abs().max().detach()) == pytest.approx(limit, rel=0.02)
     assert not plain.patch_embed.bias.any() and torch.equal(plain.norm.weight, torch.ones(width))
     assert float(plain.decoder.pred.bias.abs().max().detach()) == pytest.approx(width**-0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(("width", "bands", "at_once"), [(192, 16, 4), (384, 16, 2), (768, 16, 1), (256, 80, 8)])
+def test_a_cpu_takes_as_many_units_at_once_as_was_quickest(width, bands, at_once):
+    model = axlstm.Model(axlstm.Config(width=width, depth=1, patch_bands=bands))
+    plan = model.plan(160_000, "scene")
+    assert units_per_forward(torch.device("cpu"), model.unit_cost(plan.units[0], plan)) == at_once
+
+
+def test_a_hooked_gate_is_called_and_gives_the_same():
+    layer = axlstm.Model(axlstm.Config(width=32, depth=1)).blocks[0].layer
+    torch.nn.init.normal_(layer.igate.weight)
+    x, calls = torch.randn(2, 20, 32), []
+    with torch.inference_mode():
+        plain = layer(x, x)
+        layer.igate.register_forward_hook(lambda *_: calls.append(1))
+        assert float((layer(x, x) - plain).abs().max()) < 1e-5 and calls == [1]
 
 
 def test_bfloat16_stays_close(converted):
