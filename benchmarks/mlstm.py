@@ -3,8 +3,10 @@
     python benchmarks/mlstm.py                      the goals: AxLSTM-tiny (4 heads of 96) at 250 and 2,500 steps
     python benchmarks/mlstm.py --width 384 --steps 250 --backward
     python benchmarks/mlstm.py --forms --steps 128 256 512 --width 96 384      parallel and chunkwise, by block length
+    python benchmarks/mlstm.py --network tiny base --units 1 2 4               all of AxLSTM, by units a forward pass
 
 x official    time of the official form through ours, medians over --repeats turns; spread: 10 % and 90 % of the turns
+              (a network: of the official one, which takes unit after unit, through ours)
 largest error of either form against the official one in float64, as a share of the largest value
 
 The official form holds seven tables of steps x steps for every head, which the C library's allocator may return to the
@@ -32,11 +34,15 @@ from statistics import median, quantiles
 import torch
 from common import machine
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import conv1d, group_norm, layer_norm, linear, logsigmoid, silu
 
+from hear_models import axlstm
 from hear_models.layers import mlstm as cell
+from hear_models.layers.mlstm_block import MLSTMLayer
 
 GOALS = {(250, 96): 4, (2500, 96): 20}  # (steps, width): times the official form
+WIDTHS = {"tiny": 192, "small": 384, "base": 768}  # of AxLSTM's tokens
+NETWORK_GOALS = {"tiny": 2.0, "base": 1.3}
 HEADS = 4
 
 
@@ -56,6 +62,61 @@ def official(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor) -> T
     weights = (q @ (k / math.sqrt(width)).transpose(-2, -1)) * (log_weights - m).exp()
     normaliser = torch.maximum(weights.sum(dim=-1, keepdim=True).abs(), (-m).exp())
     return (weights / (normaliser + 1e-6)) @ v
+
+
+def official_layer(layer: MLSTMLayer, x: Tensor) -> Tensor:
+    """The block's layer as its paper's formulas stand, operation by operation; [units, tokens, width] → the same."""
+    units, tokens = x.shape[:2]
+    memory, z = linear(x, layer.proj_up.weight).chunk(2, dim=-1)
+    taps = layer.conv1d.weight
+    padding = taps.shape[2] - 1
+    convolved = conv1d(memory.transpose(1, 2), taps, layer.conv1d.bias, padding=padding, groups=len(taps))
+    a = silu(convolved[..., :tokens].transpose(1, 2))
+
+    def mixed(y: Tensor, weight: Tensor) -> Tensor:
+        return torch.einsum("...gd,god->...go", y.unflatten(-1, (-1, weight.shape[2])), weight).flatten(-2)
+
+    parts = ((a, layer.q_proj), (a, layer.k_proj), (memory, layer.v_proj))
+    q, k, v = (mixed(y, projection.weight) for y, projection in parts)
+    seen = torch.cat([q, k, v], dim=-1)
+    gates = [linear(seen, gate.weight, gate.bias).transpose(1, 2) for gate in (layer.igate, layer.fgate)]
+    q, k, v = (y.view(units, tokens, HEADS, -1).transpose(1, 2) for y in (q, k, v))
+    h = official(q, k, v, *gates).transpose(1, 2).reshape(units * tokens, -1)
+    normed = group_norm(h, HEADS, 1 + layer.outnorm.weight, eps=1e-5).view(units, tokens, -1)
+    return linear((normed + layer.learnable_skip * a) * silu(z), layer.proj_down.weight)
+
+
+def official_network(model: axlstm.Model, units: Tensor) -> Tensor:
+    """The network of AxLSTM, block after block of such layers; [units, frames, bands] → steps."""
+    x = model.embed(units)
+    for i, block in enumerate(model.blocks):
+        y = layer_norm(x, x.shape[-1:], 1 + block.norm.weight, eps=1e-5)
+        layer: MLSTMLayer = block.layer  # type: ignore[assignment]
+        x = x + (official_layer(layer, y.flip(1)).flip(1) if i % 2 else official_layer(layer, y))
+    return model.fold_steps(model.norm(x))
+
+
+def whole(size: str, at_once: int, repeats: int) -> str:
+    """One line of the third table: `at_once` units through the whole network, with random weights."""
+    model = axlstm.Model(axlstm.Config(width=WIDTHS[size])).eval()
+    units = torch.randn(at_once, 200, 80, generator=torch.Generator().manual_seed(0))
+
+    def theirs() -> None:
+        for unit in units:
+            official_network(model, unit[None])
+
+    with torch.inference_mode():
+        apart = float((official_network(model, units) - model.network(units)).abs().max())
+        theirs()
+        turns = [(seconds(theirs), seconds(lambda: model.network(units))) for _ in range(repeats)]
+    ratios = [a / b for a, b in turns]
+    tenths = quantiles(ratios, n=10)
+    goal = NETWORK_GOALS.get(size)
+    return (
+        f"{size:>6} {at_once:>5}  {'forward':<9} {1e3 * median(a for a, _ in turns) / at_once:>9.2f} "
+        f"{1e3 * median(b for _, b in turns) / at_once:>8.2f} {median(ratios):>9.2f}   "
+        f"{tenths[0]:.2f} to {tenths[-1]:.2f}   {apart:.0e}   {f'goal {goal}' if goal else ''}"
+    )
 
 
 def example(steps: int, width: int) -> list[Tensor]:
@@ -153,28 +214,42 @@ def main() -> int:
     parser.add_argument("--backward", action="store_true", help="with the gradients of all five inputs")
     parser.add_argument("--forms", action="store_true", help="compare our own forms instead")
     parser.add_argument("--blocks", type=int, nargs="+", default=[64, 128], help="block lengths for --forms")
+    parser.add_argument("--network", choices=WIDTHS, nargs="+", help="measure whole networks of these sizes instead")
+    parser.add_argument("--units", type=int, nargs="+", default=[1], help="units a forward pass for --network")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=0, help="turns (default: as many as take seconds)")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if min(*args.steps, *args.width, *args.blocks, args.threads) < 1 or args.repeats < 0 or args.repeats == 1:
-        parser.error("--steps, --width, --blocks and --threads must be above zero, --repeats above one")
+    if (
+        min(*args.steps, *args.width, *args.blocks, *args.units, args.threads) < 1
+        or args.repeats < 0
+        or args.repeats == 1
+    ):
+        parser.error("--steps, --width, --blocks, --units and --threads must be above zero, --repeats above one")
     torch.set_num_threads(args.threads)
     if args.one:
         steps, width = args.steps[0], args.width[0]
         repeats = args.repeats or max(5, min(100, 5_000_000 // (steps * steps)))
-        if args.forms:
+        if args.network:
+            size, at_once = args.network[0], args.units[0]
+            print(whole(size, at_once, args.repeats or max(3, 4000 // WIDTHS[size] // at_once)))
+        elif args.forms:
             print(by_form(steps, width, repeats, args.backward, args.blocks))
         else:
             print(against_official(steps, width, repeats, args.backward))
         return 0
     print(machine())
-    if args.forms:
+    if args.network:
+        print("  size units            official ms  ours ms  x official  spread  apart      (ms a unit)")
+    elif args.forms:
         print(" steps width  milliseconds" + (", both ways" if args.backward else ", forward"))
     else:
         print(" steps width            official ms  ours ms  x official  spread  error  page faults")
-    for steps, width in itertools.product(args.steps, args.width):
-        command = [sys.executable, str(Path(__file__).resolve()), "--one", "--steps", str(steps), "--width", str(width)]
+    names = ("--network", "--units") if args.network else ("--steps", "--width")
+    rows = itertools.product(args.network, args.units) if args.network else itertools.product(args.steps, args.width)
+    for first, second in rows:
+        command = [sys.executable, str(Path(__file__).resolve()), "--one"]
+        command += [names[0], str(first), names[1], str(second)]
         command += ["--threads", str(args.threads), "--repeats", str(args.repeats)]
         command += ["--blocks", *map(str, args.blocks)]
         command += ["--backward"] * args.backward + ["--forms"] * args.forms

@@ -248,7 +248,8 @@ COMMON_RULES = (
     Rule("pred.0.{tensor}", "decoder.hidden.{tensor}"),
     Rule("pred.2.{tensor}", "decoder.pred.{tensor}"),
 )
-TELLTALES = {"ssast": ".attn.qkv_layer.", "audio_mamba": ".mixer.A_log"}  # family: part of a key of its blocks alone
+# family: part of a key that only its blocks have
+TELLTALES = {"ssast": ".attn.qkv_layer.", "audio_mamba": ".mixer.A_log", "axlstm": ".mlstm_cell."}
 HEADS = {192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16}  # by width: the sizes that the official code knows
 
 

@@ -54,6 +54,16 @@ TOLERANCE = {
     "ft-CBAM, full size, relative": 2e-5,
     "ft-CBAM, front end": 1e-4,  # of |ours - golden| / (1 + |golden|) for power
     "ft-CBAM, float64 training, relative": 1e-9,
+    "AxLSTM, scene": 2e-5,
+    "AxLSTM, steps": 2e-4,
+    "AxLSTM, inside": 5e-5,  # between and in the layers
+    "AxLSTM, inside, tiny amplitude": 1e-5,
+    "AxLSTM, published sizes, scene": 5e-5,
+    "AxLSTM, published sizes, steps": 1e-3,
+    "AxLSTM, loss": 1e-5,
+    "AxLSTM, prediction": 1e-4,
+    "AxLSTM, gradient norm, relative": 1e-3,
+    "AxLSTM, parameters after 3 steps": 1e-4,
     "mLSTM, in errors of the official float32": 12.0,  # against its float64 numbers; the larger of this and the next
     "mLSTM, relative": 4e-6,  # of the largest value, as all below
     "mLSTM, grad, float32, relative": 1e-4,

@@ -7,12 +7,13 @@ Only a plain `nn.Linear` is computed from its weight. A layer that somebody wrap
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, linear
 from torch.nn.modules import module as module_hooks
 
 
@@ -35,6 +36,21 @@ def dense_add(x: Tensor, layer: nn.Module, residual: Tensor) -> Tensor:
     if _is_plain(layer) and _fused(x, layer):
         return _op().binary(x, residual, layer.weight, layer.bias, "add")
     return residual + layer(x)
+
+
+def dense_of_parts(parts: Sequence[Tensor], layers: Sequence[nn.Module]) -> list[Tensor]:
+    """What each layer gives for `parts` [..., in] joined along the last axis: [..., out] each.
+
+    Plain layers take the parts as they are: what few outputs cost is reading, and joining would read and write twice.
+    """
+    if not all(_is_plain(layer) for layer in layers):
+        joined = torch.cat(list(parts), dim=-1)
+        return [layer(joined) for layer in layers]
+    plain = [layer for layer in layers if _is_plain(layer)]
+    weights = torch.cat([layer.weight for layer in plain]).split([part.shape[-1] for part in parts], dim=1)
+    y = sum(linear(part, weight) for part, weight in zip(parts, weights, strict=True))
+    outputs = y.split([len(layer.weight) for layer in plain], dim=-1)  # type: ignore[union-attr]
+    return [x if layer.bias is None else x + layer.bias for x, layer in zip(outputs, plain, strict=True)]
 
 
 def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
