@@ -233,7 +233,7 @@ def test_map_mode_gives_a_step_for_each_column_whose_mean_is_the_scene(model, tm
 
 
 def test_map_mode_sees_long_clips_in_units_with_margins(tmp_path):
-    cheap = ftcbam.Model(ftcbam.Config(**SMALL), timestamp_mode="map")  # 8 frames a column
+    cheap = ftcbam.Model(ftcbam.Config(**SMALL), timestamp_mode="map").eval()  # 8 frames a column
     clip = torch.from_numpy(np.random.default_rng(0).standard_normal(16_000 * 25).astype(np.float32) * 0.1)
     embeddings, times = cheap.embed_clips([clip], "timestamps")[0]
     units = cheap.plan(len(clip), "timestamps").units
