@@ -17,15 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hear_models.subjects.statements import Import, SourceFile, Statement, read_source
+from hear_models.zoo.families import GROUND
 
 PACKAGE, ROOT = "hear_models", Path(__file__).parents[1]
 
-# They say what went wrong, find files or write them, and change no number.
-GROUND = ("errors", "fields", "files", "locks", "resources", "version")
 # What finds, checks and downloads weights, and what reads a task, change no embedding either: weights and data are in
 # an embedding's key themselves. Training decides the weights alone.
 NOT_EMBEDDING = (
-    *GROUND,
+    *GROUND,  # says what went wrong, finds files or writes them, and changes no number
     "checkpoints",
     "cli",
     "datasets",
