@@ -131,7 +131,7 @@ class Model(HearModel):
             width = self.encoder.width
             self.head = nn.Linear(width, config.classes) if config.classes else BilinearHead(width, config.projection)
         self.scene_embedding_size = self.timestamp_embedding_size = width
-        self.register_load_state_dict_post_hook(lambda model, _: channels_last(model.encoder))
+        self.register_load_state_dict_post_hook(encoder_channels_last)  # no lambda: models are pickled
         if seed is not None:
             materialise(self)
             rng = torch.Generator().manual_seed(seed)
@@ -220,6 +220,11 @@ class Model(HearModel):
         embeddings = self.network(features)[:, 0].to(self.compute_dtype)
         logits = self.head(embeddings[: len(anchors)], embeddings[len(anchors) :])
         return Contrast(contrastive_loss(logits), logits)
+
+
+def encoder_channels_last(model: nn.Module, _: object) -> None:
+    """`channels_last` of a model's encoder, after its weights were loaded."""
+    channels_last(model.encoder)  # type: ignore[arg-type]
 
 
 def channels_last(encoder: EfficientNet) -> None:

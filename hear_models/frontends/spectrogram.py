@@ -90,7 +90,7 @@ class Spectrogram(nn.Module):
             audio = pad(audio, (half, half))
         audio = pad(audio, (0, max(0, self.window_samples - audio.shape[-1])))
         frames = audio.unfold(-1, self.window_samples, self.hop_samples)  # [..., frames, window_samples], a view
-        spectra = torch.empty(*frames.shape[:-1], self.n_bins, device=audio.device)
+        spectra = torch.empty(*frames.shape[:-1], self.n_bins, device=audio.device, dtype=torch.float32)
         at_once = max(1, FRAMES_AT_ONCE // max(1, frames[..., 0, 0].numel()))
         for start in range(0, frames.shape[-2], at_once):
             part = frames[..., start : start + at_once, :].double() * self.window

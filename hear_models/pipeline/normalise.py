@@ -81,6 +81,6 @@ class Standardise:
         return ((exact - statistics.mean) * self._scale_of(statistics.variance(self.ddof))).to(features.dtype)
 
     def _scale_of(self, variance: Tensor) -> Tensor:
-        constant = variance.detach().sqrt() < self.constant_below
+        constant = (variance.detach().sqrt() < self.constant_below) | (variance == 0)
         std = torch.where(constant, 1.0, variance).sqrt()  # of a constant clip nothing, so that no gradient is infinite
         return torch.where(constant, 0.0, 1.0 / (std + self.eps))
