@@ -58,6 +58,7 @@ class Model(ssast.CommonModel):
     """The encoder behind the HEAR API; arguments as `ssast.CommonModel`."""
 
     family = "axlstm"
+    not_streamed = "every second block reads a unit from its end to its beginning"
     config: Config
 
     def __init__(
