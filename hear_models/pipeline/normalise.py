@@ -72,10 +72,9 @@ class Standardise:
     @classmethod
     def fixed(cls, statistics: Any) -> Standardise:
         """By a given (mean, deviation) of all features. UsageError if it is no such pair."""
-        good = isinstance(statistics, (tuple, list)) and len(statistics) == 2
-        if not (
-            good and all(isinstance(x, (int, float)) and math.isfinite(x) for x in statistics) and statistics[1] > 0
-        ):
+        pair = isinstance(statistics, (tuple, list)) and len(statistics) == 2
+        numbers = pair and all(isinstance(x, (int, float)) and math.isfinite(x) for x in statistics)
+        if not numbers or statistics[1] <= 0:
             raise UsageError(f"statistics={statistics!r} are not (mean, deviation) of a log-mel, such as (-7.1, 4.2).")
         return cls(scope="fixed", mean=float(statistics[0]), std=float(statistics[1]))
 

@@ -71,13 +71,12 @@ def test_a_step_comes_as_soon_as_it_is_final():
 
 
 def test_units_forget_and_the_class_token_begins_each():
-    """The second unit of a sound of two equal ones gives nearly the steps of the first: only its first frames differ."""
+    """Of two equal units the second gives nearly the steps of the first: only its first frames differ."""
     model = audio_mamba.Model(CONFIGS["slices"], normalize="fixed", statistics=STATISTICS)
     unit = torch.randn(32_000, generator=torch.Generator().manual_seed(2)) * 0.1
     steps, _ = streamed(model.stream(), unit.repeat(2), itertools.repeat(999))
-    frames_differ = (
-        model.frontend(unit.repeat(2)[None])[0, :200] - model.frontend(unit.repeat(2)[None])[0, 200:400]
-    ).abs()
+    frames = model.frontend(unit.repeat(2)[None])[0]
+    frames_differ = (frames[:200] - frames[200:400]).abs()
     assert frames_differ[2:198].max() < 1e-4 < frames_differ[:2].max()
     assert (steps[50:98] - steps[:48]).abs().max() < 0.2 * steps.std() < steps[:48].std() * 0.21
     with torch.no_grad():
@@ -126,7 +125,7 @@ def test_fixed_statistics_may_be_measured():
     measured = model.statistics([torch.randn(9_000, generator=torch.Generator().manual_seed(5)) * 0.1])
     pair = (float(measured.mean), float(measured.std(1)))
     assert model.stream(normalize=measured).normalise == model.stream(normalize=pair).normalise
-    with pytest.raises(UsageError, match="not .mean, deviation"):
+    with pytest.raises(UsageError, match="such as"):
         model.stream(normalize=(0.0, 0.0))
     with pytest.raises(UsageError, match="statistics"):
         audio_mamba.Model(CONFIGS["slices"], normalize="fixed")
