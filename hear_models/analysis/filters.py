@@ -113,7 +113,8 @@ def filters_of(frontend: nn.Module, name: str) -> Filters:
     """Those of a front end. UsageError if it has none that are learned."""
     if not hasattr(frontend, "draw_filters"):
         raise UsageError(f"the front end of {name} has no filters that are learned. Analyse leaf-nano or sincnet-nano.")
-    centre, bandwidth = (x.detach().double().numpy() for x in (frontend.band_hz, frontend.bandwidth_hz))
+    learned = cast(Any, frontend)
+    centre, bandwidth = (x.detach().double().numpy() for x in (learned.band_hz, learned.bandwidth_hz))
     return Filters(centre, bandwidth)
 
 
@@ -139,6 +140,9 @@ def draw_filters(analysis: Analysis, path: Path) -> None:
         right.plot(filters.centre[order], filters.bandwidth[order], style, **options)
     left.set(xlabel="filter, in order of frequency", ylabel="centre, Hz", title=analysis.name)
     right.set(xlabel="centre, Hz", ylabel="bandwidth, Hz", xscale="log", yscale="log")
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(lambda hz, _: f"{hz:g}" if f"{hz:g}"[0] in "25" else "")
     for axes in (left, right):
         axes.grid(color="0.9")
     left.legend()
