@@ -11,6 +11,7 @@ them yourself (`hear-models convert audio_mamba`).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -122,15 +123,15 @@ class Model(ssast.CommonModel):
             step = torch.rand(len(mixer.D), generator=rng).mul(high - low).add(low).exp().clamp_min(SMALLEST_STEP)
             mixer.dt_proj.bias.data = step + torch.log(-torch.expm1(-step))  # softplus gives `step` again
 
-    def initialise(self, rng: torch.Generator) -> None:
+    def initialise_decoder(self, rng: torch.Generator) -> None:
         """As SSAST's, without biases in the head of pretraining."""
-        super().initialise(rng)
-        if self.decoder is not None:
-            init.zeros_(self.decoder.hidden.bias)
-            init.zeros_(self.decoder.pred.bias)
+        super().initialise_decoder(rng)
+        assert self.decoder is not None
+        init.zeros_(self.decoder.hidden.bias)
+        init.zeros_(self.decoder.pred.bias)
 
 
-def block_sizes(shapes: Shapes, facts: Facts) -> None:
+def block_sizes(shapes: Shapes, facts: Facts, told: Mapping[str, Any]) -> None:
     """Channels, state and kernel of the scan; the rank of the step sizes follows from the width."""
     width = facts.values["width"]
     inner, state = shapes.of("blocks.0.mixer.A_log", 2)
