@@ -17,7 +17,7 @@ from hear_models.checkpoints.manifest import Manifest
 from hear_models.checkpoints.safetensors_file import Header, read_checkpoint, verify, write_checkpoint
 from hear_models.checkpoints.upload import FILE, Upload, check_branch, check_repository_name, upload
 from hear_models.errors import CheckpointError, UsageError
-from hear_models.files import read_bytes
+from hear_models.foreign import read_bytes
 from hear_models.pipeline.model import HearModel
 from hear_models.zoo.families import family_module
 from hear_models.zoo.licensing import inherited, official_release, rule
