@@ -1,7 +1,7 @@
 """Files and folders that are written whole or not at all, flushed, and never through a link of somebody else's.
 
 What is in work has a hidden name that no other run can have, `.hear-models-….part`, and is locked by its process. So
-whatever has such a name and no owner was left by a run that was killed: the next run that writes to the folder deletes it.
+whatever has such a name and no owner was left by a killed run: the next run that writes to the folder deletes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def shown(path: str | os.PathLike[str]) -> str:
     return repr(os.fspath(path))
 
 
-def unwritable(path: str | os.PathLike[str], error: OSError, advice: str = "Check the folder and the free space.") -> str:
+def unwritable(
+    path: str | os.PathLike[str], error: OSError, advice: str = "Check the folder and the free space."
+) -> str:
     """The sentence on a file or folder that cannot be written."""
     return f"{shown(path)} cannot be written: {error.strerror or error}. {advice}"
 
@@ -228,6 +230,8 @@ def sync_tree(folder: Path) -> None:
     """Flush everything below a folder to the disk. Raises OSError."""
     for where, _, names in os.walk(folder, topdown=False):
         for name in names:
+            if os.path.islink(os.path.join(where, name)):
+                continue
             handle = os.open(os.path.join(where, name), os.O_RDONLY | locks.NO_FOLLOW)
             try:
                 os.fsync(handle)

@@ -29,7 +29,9 @@ LARGEST_ARRAYS = 8 << 30
 
 # ------------------------------------------------------------------------------------------------------------- errors
 @contextlib.contextmanager
-def reading(path: str | os.PathLike[str], kind: type[HearModelsError], advice: str, *, what: str = "") -> Iterator[None]:
+def reading(
+    path: str | os.PathLike[str], kind: type[HearModelsError], advice: str, *, what: str = ""
+) -> Iterator[None]:
     """Around the code that takes a stranger's file apart: whatever it stumbles over becomes a `kind`.
 
     Args:
@@ -57,7 +59,11 @@ def reason(error: BaseException) -> str:
         return "it needs more memory than there is"
     text = " ".join(str(error).split())
     text = text[:160] + ("…" if len(text) > 160 else "")
-    return text.rstrip(".") if isinstance(error, (ValueError, OSError)) and text else f"{type(error).__name__} {text}".strip()
+    return (
+        text.rstrip(".")
+        if isinstance(error, (ValueError, OSError)) and text
+        else f"{type(error).__name__} {text}".strip()
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- bytes
@@ -68,7 +74,9 @@ def open_plain(path: str | os.PathLike[str]) -> IO[bytes]:
     except IsADirectoryError as error:
         raise FileError(f"{path} is a folder. Name a file.") from error
     except (OSError, ValueError) as error:
-        raise FileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}. Check the path.") from error
+        raise FileError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}. Check the path."
+        ) from error
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)

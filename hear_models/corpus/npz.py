@@ -23,8 +23,8 @@ import numpy as np
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
-from hear_models.errors import FileError, UsageError
-from hear_models.files import make_folder, shown, sync_folder, whole_file
+from hear_models.errors import FileError
+from hear_models.files import make_folder, sync_folder, whole_file
 from hear_models.foreign import open_plain, read_arrays, reading
 
 SEAL = b"hear-models sha256 "  # and 64 digits: the archive's comment, its last bytes

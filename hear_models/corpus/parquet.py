@@ -26,8 +26,8 @@ from typing import Any
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
-from hear_models.errors import HearModelsError, UsageError
 from hear_models.corpus.table_digest import DIGEST, KEY, ColumnDigests, verified_groups
+from hear_models.errors import HearModelsError, UsageError
 from hear_models.files import remove_left_over, shown, whole_file
 from hear_models.foreign import open_plain, reading
 
@@ -127,14 +127,16 @@ class ParquetOutput:
         files = [*([self.table] if self.table in self._old else []), *parts]
         if parts:
             schema = self.parquet.read_schema(files[-1])
-            with whole_file(self.table) as temporary:
-                with self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer:
-                    digest = ColumnDigests()
-                    for file in files:
-                        for group in self._groups(file):
-                            digest.add(group)
-                            writer.write_table(group)
-                    writer.add_key_value_metadata({DIGEST: digest.hexdigest(schema.metadata[KEY])})
+            with (
+                whole_file(self.table) as temporary,
+                self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer,
+            ):
+                digest = ColumnDigests()
+                for file in files:
+                    for group in self._groups(file):
+                        digest.add(group)
+                        writer.write_table(group)
+                writer.add_key_value_metadata({DIGEST: digest.hexdigest(schema.metadata[KEY])})
         shutil.rmtree(self.folder)
 
     def close(self) -> None:
@@ -217,16 +219,19 @@ class ParquetOutput:
         self._group_bytes, self._part_bytes, self._part_began = 0, 0, 0.0
 
     def _read_done(self, file: Path) -> dict[str, tuple[int, int]]:
-        with reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"):
-            with open_plain(file) as handle, self.parquet.ParquetFile(handle) as reader:
-                found = json.loads((reader.schema_arrow.metadata or {}).get(KEY, b"{}"))
-                if not isinstance(found, dict):
-                    raise ValueError("it lacks its settings")
-                refuse_mixture(str(file), found, self.settings)
-                done: dict[str, tuple[int, int]] = {}
-                for batch in reader.iter_batches(columns=["path", "source_bytes", "source_modified_ns"]):
-                    done.update((path, (n, at)) for path, n, at in zip(*batch.to_pydict().values(), strict=True))
-                return done
+        with (
+            reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"),
+            open_plain(file) as handle,
+            self.parquet.ParquetFile(handle) as reader,
+        ):
+            found = json.loads((reader.schema_arrow.metadata or {}).get(KEY, b"{}"))
+            if not isinstance(found, dict):
+                raise ValueError("it lacks its settings")
+            refuse_mixture(str(file), found, self.settings)
+            done: dict[str, tuple[int, int]] = {}
+            for batch in reader.iter_batches(columns=["path", "source_bytes", "source_modified_ns"]):
+                done.update((path, (n, at)) for path, n, at in zip(*batch.to_pydict().values(), strict=True))
+            return done
 
 
 class _Abandoned(Exception):

@@ -1,4 +1,4 @@
-"""A digest over what a table of embeddings holds: the format's own checksums cover its pages, but not its description."""
+"""A digest over what a table of embeddings holds: the format's own checksums cover its pages alone."""
 
 from __future__ import annotations
 
