@@ -28,6 +28,7 @@ from hear_models.files import make_folder, sync_folder, whole_file
 from hear_models.foreign import open_plain, read_arrays, reading
 
 SEAL = b"hear-models sha256 "  # and 64 digits: the archive's comment, its last bytes
+LONGEST_NAME = 255
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same embeddings give the same bytes
 
 
@@ -44,13 +45,23 @@ class NpzOutput:
         """`sub/a.wav` becomes `sub/a.wav.npz`: the ending stays, so a.wav and a.flac do not collide."""
         return self.folder / f"{source.name}.npz"
 
+    def why_not(self, source: AudioFile) -> str | None:
+        """A sentence if the file system takes no name that is so long."""
+        n_bytes = len(os.fsencode(self.path_of(source).name))
+        most = os.pathconf(self.folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST_NAME
+        if n_bytes <= most:
+            return None
+        return (
+            f"its output's name would have {n_bytes} bytes, at most {most} are possible. Rename it, or write a table."
+        )
+
     def is_done(self, source: AudioFile, info: AudioFileState) -> bool:
         """Whether the recording, unchanged since, was embedded with these settings.
 
         Raises UsageError: it was embedded with other settings, and `overwrite` is off.
         """
         path = self.path_of(source)
-        if self.overwrite or not path.exists():
+        if self.overwrite or not os.path.lexists(path):
             return False
         try:
             metadata = read_whole(path)

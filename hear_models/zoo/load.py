@@ -112,8 +112,8 @@ def build(
     """The network of a configuration: with seeded random weights, or (random=False) without memory, for `fill`."""
     try:
         config = module.Config(**check_fields(module.Config, values))
-        with torch.random.fork_rng(devices=[]):  # a family may draw from the global generator; the caller's state stays
-            model = new_model(module, config, seed=SEED_OF_UNTRAINED if random else None, **options)
+        # families draw from generators of their own: putting the global one back would repeat another thread's numbers
+        model = new_model(module, config, seed=SEED_OF_UNTRAINED if random else None, **options)
     except UsageError as error:
         if any(str(option) in str(error) for option in options):
             raise
