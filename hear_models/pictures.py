@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 from hear_models.errors import UsageError
-from hear_models.files import whole_file
+from hear_models.files import write_atomically
 
 
 def new_figure(width: float = 5, height: float = 5) -> Any:
@@ -29,5 +30,6 @@ def check_picture(path: Path) -> None:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure whole or not at all, in the format of the path's ending."""
-    with whole_file(path) as part:
-        figure.savefig(part, format=path.suffix.lower().removeprefix("."), dpi=150)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.lower().removeprefix("."), dpi=150)
+    write_atomically(path, picture.getvalue())
