@@ -23,27 +23,31 @@ from hear_models.errors import CheckpointError, UsageError
 from hear_models.files import write_atomically
 from hear_models.pipeline.model import HearModel
 from hear_models.training.objectives import Way, chosen_way, config_of, new_network, way_named
-from hear_models.training.recipe import Optimiser, Recipe
+from hear_models.training.progress import Progress
+from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
 from hear_models.zoo import load_model
 from hear_models.zoo.families import family_module
 from hear_models.zoo.licensing import inherited
 
-STATE, MODEL, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
+STATE, MODEL, BEST, LOG = "state.safetensors", "model.safetensors", "best.safetensors", "log.jsonl"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) -> int:
     """Train until the recipe's last update, or until stopped; returns the number of updates done in all.
 
-    `run.output` gets `state.safetensors` (parameters, moments, step), `model.safetensors` (for `load_model`), and
-    `log.jsonl`. The same call again goes on from the last save and computes what an uninterrupted run would have.
+    `run.output` gets `state.safetensors` (parameters, moments, step), `model.safetensors` (for `load_model`),
+    `log.jsonl`, and with a validation set `best.safetensors`, the weights of its best score. The same call again goes
+    on from the last save and computes what an uninterrupted run would have.
 
     Raises:
         UsageError: a recipe that gives no network, no data, or the output folder belongs to another recipe.
         CheckpointError: the saved state is damaged.
     """
     way = way_named(chosen_way(recipe.family, recipe.objective))
+    if run.validation and "validation" not in way.tables:
+        raise UsageError(f"{recipe.family} is trained without a validation set. Leave --validation out.")
     model, lineage = _begin(recipe, run, way, report)
     objective = way.build(recipe, run, model, report)
 
@@ -52,7 +56,8 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     if objective.heads is not None:
         objective.heads.to(run.device).train()
     adam = torch.optim.AdamW(decay_groups(model, o.weight_decay, objective.heads), lr=0.0, betas=o.betas, eps=o.eps)
-    state = State(recipe, run, model, objective.heads, adam, lineage)
+    progress = Progress(o, objective.watched)
+    state = State(recipe, run, model, objective.heads, adam, lineage, progress)
     first = state.resume()
     last = min(o.steps, first + run.stop_after) if run.stop_after is not None else o.steps
     report(f"{recipe.family}: updates {first} to {last} of {o.steps}, {o.batch} crops each, on {run.device}")
@@ -60,26 +65,33 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     saved, step = time.monotonic(), first
     batches = objective.batches.stream(first, last, o.batch)
     repeated = objective.batches.batch(0, o.batch) if run.synthetic_batch else None
-    with _stop_signals() as stop, Log(run.output / LOG, o, last, report) as log:
-        while step < last and not stop:
+    with _stop_signals() as stop, Log(run.output / LOG, o.batch, last, report) as log:
+        while step < last and not stop and not progress.ended:
             with log.waiting():
                 batch = repeated or next(batches)
             with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=o.precision == "bfloat16"):
                 loss = objective.loss(batch, step)
             adam.zero_grad(set_to_none=True)
             loss.backward()
+            rate = progress.rate(step)
             for group in adam.param_groups:
-                group["lr"] = o.rate(step)
+                group["lr"] = rate
             adam.step()
             log.losses.append(loss.detach())
             step += 1
 
-            if step % run.log_every == 0 or step == last or stop:
-                log.write(step, objective.validate())
-            if time.monotonic() - saved >= run.save_every_s or step == last or stop:
+            looked = progress.due(step)
+            if looked or step % run.log_every == 0 or step == last or stop:
+                figures = objective.validate() if looked or objective.watched is None else {}
+                log.write(step, rate, figures)
+                if looked and progress.see(figures):
+                    state.save_best(step)
+            if time.monotonic() - saved >= run.save_every_s or step == last or stop or progress.ended:
                 state.save(step)
                 saved = time.monotonic()
-    if stop:
+    if progress.ended:
+        report(f"ended after update {step}: no better score for {progress.standing.idle} looks at the validation set")
+    elif stop:
         report(f"stopped after update {step}; the same command goes on from there")
     return step
 
@@ -116,8 +128,8 @@ def decay_groups(model: HearModel, weight_decay: float, heads: nn.Module | None 
 class Log:
     """The lines of `log.jsonl`, and what is told while the run goes on."""
 
-    def __init__(self, path: Path, optimiser: Optimiser, last: int, report: Callable[[str], None]) -> None:
-        self.path, self.optimiser, self.last, self.report = path, optimiser, last, report
+    def __init__(self, path: Path, batch: int, last: int, report: Callable[[str], None]) -> None:
+        self.path, self.batch, self.last, self.report = path, batch, last, report
         self.losses: list[Tensor] = []  # since the last line
         self.waited_s = 0.0
         self.began = self.written = time.monotonic()
@@ -136,20 +148,23 @@ class Log:
         yield
         self.waited_s += time.monotonic() - since
 
-    def write(self, step: int, validated: Mapping[str, float]) -> None:
-        """A line on the updates since the last one. UsageError if their loss is not a number any more."""
-        now, o = time.monotonic(), self.optimiser
+    def write(self, step: int, rate: float, validated: Mapping[str, float]) -> None:
+        """A line on the updates since the last one, the last of them at a learning rate of `rate`.
+
+        Raises UsageError if their loss is not a number any more.
+        """
+        now = time.monotonic()
         mean_loss = float(torch.stack(self.losses).mean())
         if not np.isfinite(mean_loss):
             raise UsageError(f"The loss is {mean_loss} at update {step}. Lower base_rate, or use float32.")
         seconds = now - self.written
-        rate = len(self.losses) / seconds
+        speed = len(self.losses) / seconds
         line = {
             "step": step,
             "loss": round(mean_loss, 5),
-            "rate": o.rate(step - 1),
-            "updates_per_s": round(rate, 3),
-            "crops_per_s": round(rate * o.batch, 1),
+            "rate": rate,
+            "updates_per_s": round(speed, 3),
+            "crops_per_s": round(speed * self.batch, 1),
             "data_wait_share": round(self.waited_s / seconds, 4),
             "seconds": round(now - self.began, 1),
             **validated,
@@ -157,10 +172,8 @@ class Log:
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         found = "".join(f"  {name} {value:.4f}" for name, value in validated.items())
-        minutes = (self.last - step) / rate / 60
-        self.report(
-            f"update {step}/{self.last}  loss {mean_loss:.4f}{found}  {rate * o.batch:.0f} crops/s  {minutes:.0f} min"
-        )
+        crops, minutes = speed * self.batch, (self.last - step) / speed / 60
+        self.report(f"update {step}/{self.last}  loss {mean_loss:.4f}{found}  {crops:.0f} crops/s  {minutes:.0f} min")
         self.written, self.waited_s, self.losses = now, 0.0, []
 
 
@@ -175,8 +188,10 @@ class State:
         heads: nn.Module | None,
         adam: torch.optim.AdamW,
         lineage: dict[str, Any],
+        progress: Progress,
     ) -> None:
         self.recipe, self.run, self.model, self.adam, self.lineage = recipe, run, model, adam, lineage
+        self.progress = progress
         parts = [("", model), *([("heads.", heads)] if heads is not None else [])]
         self.parameters = [(f"{at}{name}", p) for at, part in parts for name, p in part.named_parameters()]
         kept = [(at, part, part.state_dict()) for at, part in parts]
@@ -192,13 +207,20 @@ class State:
                     tensors[f"{moment}/{name}"] = self.adam.state[parameter][moment].cpu().contiguous()
         tensors |= {f"buffer/{name}": buffer.cpu() for name, buffer in self.buffers}
         about = {"step": str(step), "recipe": self.recipe.digest, "lineage": json.dumps(self.lineage)}
+        if standing := self.progress.as_dict():
+            about["standing"] = json.dumps(standing)
         write_atomically(self.run.output / STATE, save(tensors, about))
+        self._write_model(MODEL, step)
+
+    def save_best(self, step: int) -> None:
+        """Write the weights that the validation set likes best so far."""
+        self._write_model(BEST, step)
+
+    def _write_model(self, name: str, step: int) -> None:
         config = asdict(self.model.trained_config())
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         notes = {"recipe": self.recipe.as_dict(), "step": step, **self.lineage}
-        write_checkpoint(
-            self.run.output / MODEL, family=self.recipe.family, config=config, tensors=weights, notes=notes
-        )
+        write_checkpoint(self.run.output / name, family=self.recipe.family, config=config, tensors=weights, notes=notes)
 
     def resume(self) -> int:
         """Fill model and optimiser from the last save, drop later log lines; returns the updates done."""
@@ -208,7 +230,7 @@ class State:
             return 0
         try:
             step = self._read(path)
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{path} is damaged ({error}). Delete it to begin again.") from None
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
@@ -225,6 +247,7 @@ class State:
             step = int(about["step"])
             # a run goes on with the weights that it began with
             self.lineage = json.loads(about.get("lineage", "{}")) or self.lineage
+            self.progress.restore(json.loads(about.get("standing", "{}")))
             for name, parameter in self.parameters:
                 parameter.copy_(file.get_tensor(f"parameter/{name}"))
                 if parameter.requires_grad:
