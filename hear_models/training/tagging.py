@@ -15,12 +15,12 @@ from hear_models.datasets.gise51 import (
     AUDIOSET_DELIMITER,
     LABEL_DELIMITER,
     LabelledClip,
-    labelled_list,
+    labelled_clips,
     mixture_folder,
     multi_hot,
-    read_lmdb,
 )
 from hear_models.datasets.labelled_scenes import SCENE_S, labelled_scenes
+from hear_models.datasets.shards import SUFFIX
 from hear_models.errors import AudioFileError, UsageError
 from hear_models.metrics.tagging import tagging_scores
 from hear_models.pipeline.ahead import load_ahead
@@ -28,7 +28,7 @@ from hear_models.pipeline.capabilities import Classifies, Tagger
 from hear_models.pipeline.model import HearModel
 from hear_models.training.augment import centre_crop, pad_to, training_crop
 from hear_models.training.batches import Batches, each_once
-from hear_models.training.features import Source, cached_features
+from hear_models.training.features import Source, cached_features, listing
 from hear_models.training.losses import LOSSES, mix, mixup_shares, official_mixup_shares
 from hear_models.training.objectives import Report, Way, WithoutExtras
 from hear_models.training.progress import Validation, Watched
@@ -154,20 +154,20 @@ def tagging_loss(model: Tagger, batch: TaggingBatch, settings: Tagging) -> Tenso
     return LOSSES[settings.loss](model.classify(units), targets)
 
 
-def labelled_clips(path: Path, classes: Sequence[str]) -> tuple[Clips, list[Any]]:
-    """What reads the clips of a folder of mixtures, a .csv or an LMDB file, and what tells its state from another.
+def labelled(path: Path, classes: Sequence[str]) -> tuple[Clips, list[Any]]:
+    """What reads the clips of a folder or file, and what tells its state from another.
 
     Several labels of one clip are joined by commas, or by semicolons where names of classes have commas (AudioSet).
     """
     delimiter = AUDIOSET_DELIMITER if any(LABEL_DELIMITER in name for name in classes) else LABEL_DELIMITER
-    if path.is_dir():
-        clips = mixture_folder(path)
-        stats = [(clip.name, Path(clip.name).stat()) for clip in clips]
-        return lambda: iter(clips), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    state = [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-    if path.suffix.lower() == ".csv":
-        return lambda: iter(labelled_list(path, delimiter)), state
-    return lambda: read_lmdb(path, delimiter), state
+    if not path.is_dir():
+        state: list[Any] = [path.name, path.stat().st_size, path.stat().st_mtime_ns]
+    elif shards := sorted(path.glob(f"*{SUFFIX}")):
+        state = listing(path, shards)
+    else:
+        found = [Path(clip.name) for clip in mixture_folder(path)]
+        state = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found]
+    return lambda: labelled_clips(path, delimiter), state
 
 
 def labelled_source(path: Path, run: Run, model: Tagger, report: Report) -> tuple[Source, np.ndarray]:
@@ -176,7 +176,7 @@ def labelled_source(path: Path, run: Run, model: Tagger, report: Report) -> tupl
     Raises:
         InputError: nothing labelled, or a label that is none of the model's classes.
     """
-    clips, state = labelled_clips(path, model.classes)
+    clips, state = labelled(path, model.classes)
     return _source(path.stem, ["labelled", state], clips, run, model, report)
 
 
