@@ -71,7 +71,7 @@ def digests(path: Path) -> Got:
     return Got(n_bytes, md5.hexdigest(), sha256.hexdigest())
 
 
-def fetch_json(url: str, most_bytes: int = 4 << 20, pause: Callable[[float], None] = time.sleep) -> Any:
+def fetch_json(url: str, most_bytes: int = 4 << 20, pause: Callable[[float], None] | None = None) -> Any:
     """A JSON document of at most `most_bytes`.
 
     Raises:
@@ -96,7 +96,7 @@ def fetch(
     target: Path,
     expected: Expected,
     progress: Progress = lambda done, whole: None,
-    pause: Callable[[float], None] = time.sleep,
+    pause: Callable[[float], None] | None = None,
 ) -> Got:
     """Download `url` to `target`, from where an earlier call stopped.
 
@@ -194,7 +194,7 @@ class Transfer:
             done = file.tell()
             while True:
                 try:
-                    piece = answer.read(CHUNK)
+                    piece = answer.read1(CHUNK)  # what has come, before a broken connection loses it
                 except (OSError, HTTPException) as error:
                     raise Broken(str(error) or type(error).__name__) from None
                 if not piece:
@@ -214,7 +214,7 @@ class Transfer:
 def _persistently(
     do: Callable[[], Any],
     url: str,
-    pause: Callable[[float], None],
+    pause: Callable[[float], None] | None,
     size: Callable[[], int] = lambda: 0,
 ) -> Any:
     """Do it again after an end of the connection or a busy server, until `ATTEMPTS` in a row bring nothing."""
@@ -235,7 +235,7 @@ def _persistently(
         if idle >= ATTEMPTS or wait > LONGEST_WAIT_S:
             kept = f" {now:,} bytes are kept, the same command goes on from there." if now else ""
             raise HearModelsError(f"{url} could not be fetched ({reason}).{kept} Try again later.") from None
-        pause(wait)
+        (pause or time.sleep)(wait)
 
 
 def _open(url: str, headers: dict[str, str]) -> Any:

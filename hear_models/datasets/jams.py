@@ -10,7 +10,7 @@ from typing import Any
 from hear_models.datasets.library import Library
 from hear_models.datasets.mixtures import (
     DURATION_S,
-    FADE_SAMPLES,
+    FADE_S,
     REFERENCE_LUFS,
     SAMPLE_RATE,
     Mixture,
@@ -41,8 +41,8 @@ def mixture_as_jams(mixture: Mixture, foreground: Library, background: Library) 
                 "sr": SAMPLE_RATE,
                 "ref_db": REFERENCE_LUFS,
                 "n_channels": 1,
-                "fade_in_len": FADE_SAMPLES / SAMPLE_RATE,
-                "fade_out_len": FADE_SAMPLES / SAMPLE_RATE,
+                "fade_in_len": FADE_S,
+                "fade_out_len": FADE_S,
                 "n_events": len(mixture.events),
                 "fg_labels": foreground.labels,
                 "bg_labels": background.labels,

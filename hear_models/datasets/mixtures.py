@@ -24,7 +24,8 @@ REFERENCE_LUFS = -60.0  # of the background
 EVENT_S, SNR_DB, STRETCH = (1.5, 5.0), (10.0, 60.0), (0.95, 1.05)
 EVENT_SOURCE_S, BACKGROUND_SOURCE_S = 140.0, 600.0  # where in its recording a sound may begin, at most
 MOST_EVENTS = 3
-FADE_SAMPLES = int(0.01 * SAMPLE_RATE)
+FADE_S = 0.01
+FADE_SAMPLES = int(FADE_S * SAMPLE_RATE)
 SHORTEST_LOUDNESS_S = 0.5  # shorter events are repeated before they are measured
 QUIETEST_LUFS = -70.0
 

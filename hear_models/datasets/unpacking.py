@@ -18,7 +18,7 @@ from hear_models.files import shown, sync_folder
 
 CHUNK = 1 << 20
 MAX_RATIO = 200  # of bytes unpacked to bytes packed; sound packs to half
-SMALL_BYTES = 1 << 20  # below this no ratio is asked for
+SMALL_BYTES = 16 << 20  # below this no ratio is asked for
 MAX_MEMBERS = 2_000_000
 MAX_HEADER_BYTES = 1 << 20  # of names and attributes that an archive may hold in one piece
 MAX_NAME = 240  # bytes of one part of a path
@@ -92,6 +92,8 @@ def _extract(archive: Path, made: Path, progress: Callable[[int], None]) -> list
                     continue
                 files.append(_write(tar, member, made, name))
                 progress(len(files))
+        while stream.read(CHUNK):  # to the end, where the checksum is
+            pass
     return files
 
 
