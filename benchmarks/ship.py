@@ -2,11 +2,12 @@
 
     python benchmarks/ship.py RUN NAME
 
-RUN is the output folder of `hear-models pretrain` (of a run with a validation set the best weights are taken), NAME the manifest's (weights/NAME.toml) and the recipe's. Writes
-weights/NAME.safetensors (the encoder, float16; with batch normalisation float32), weights/NAME.decoder.safetensors
-(encoder and decoder, float16, to go on with pretraining, not needed for embeddings; for families that have a decoder),
-weights/NAME.log.jsonl (the run's log), and puts sha256, bytes, sizes and configuration into the manifest. Fields of the
-recipe's [model] that only concern embeddings (scene_pooling) are taken from the recipe.
+RUN is the output folder of `hear-models pretrain`, NAME the manifest's (weights/NAME.toml) and the recipe's. Writes
+weights/NAME.safetensors (the encoder, float16; with batch normalisation float32; of a run with a validation set the
+best weights), weights/NAME.decoder.safetensors (encoder and decoder, float16, to go on with pretraining, not needed for
+embeddings; for families that have a decoder), weights/NAME.log.jsonl (the run's log), and puts sha256, bytes, sizes and
+configuration into the manifest. Fields of the recipe's [model] that only concern embeddings (scene_pooling) are taken
+from the recipe.
 """
 
 from __future__ import annotations

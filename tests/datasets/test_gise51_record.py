@@ -131,7 +131,7 @@ def test_what_came_first_is_believed_and_nothing_else_from_then_on(zenodo, tmp_p
         (tmp_path / name).unlink()
     (tmp_path / "meta").rename(tmp_path / "aside")
     zenodo.files["meta.tar.gz"] = packed({"meta/lbl_map.json": b"{}"})
-    with pytest.raises(HearModelsError, match="its SHA-256 is .* it should be"):
+    with pytest.raises(HearModelsError, match=r"its SHA-256 is .* it should be"):
         download(tmp_path, "--only", "meta")
     assert not (tmp_path / "meta").exists() and not (tmp_path / "meta.tar.gz").exists()
     (tmp_path / "gise51.lock.json").write_text("{")
