@@ -64,6 +64,11 @@ def main() -> None:
     except HearModelsError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # of the machine: a full disk, a folder without permission
+        where = f"{error.filename}: " if error.filename else ""
+        advice = "Check the path, its permissions and the free space."
+        click.echo(f"error: {where}{error.strerror or error}. {advice}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

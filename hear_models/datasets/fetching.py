@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,8 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from hear_models.errors import FileError, HearModelsError
-from hear_models.files import move_into_place, write_atomically
+from hear_models.files import open_to_write, sync_folder, write_atomically
+from hear_models.foreign import open_plain, parse_json, read_json
 from hear_models.version import __version__
 
 ATTEMPTS = 5  # in a row that bring no byte
@@ -61,9 +63,9 @@ class Broken(Exception):
 
 
 def digests(path: Path) -> Got:
-    """Size and digests of a file. Raises OSError."""
+    """Size and digests of a file. Raises FileError, OSError."""
     md5, sha256, n_bytes = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         while piece := file.read(CHUNK):
             md5.update(piece)
             sha256.update(piece)
@@ -84,7 +86,7 @@ def fetch_json(url: str, most_bytes: int = 4 << 20, pause: Callable[[float], Non
         if len(data) > most_bytes:
             raise HearModelsError(f"{url} sends more than {most_bytes:,} bytes. Check the address.")
         try:
-            return json.loads(data)
+            return parse_json(data)
         except (ValueError, RecursionError) as error:
             raise HearModelsError(f"{url} does not send JSON ({error}). Check the address.") from None
 
@@ -119,7 +121,7 @@ def fetch(
             got = digests(part)
             wrong = got.differs_from(expected)
             if wrong is None:
-                move_into_place(part, target)
+                transfer.finish(target)
                 transfer.note.unlink(missing_ok=True)
                 return got
             transfer.forget()
@@ -154,10 +156,17 @@ class Transfer:
     def validator(self) -> str | None:
         """By what the server knows the file of which a part is here; None: nobody can tell."""
         try:
-            note = json.loads(self.note.read_text("utf-8"))
+            note = read_json(self.note)
             return str(note["validator"]) if note["url"] == self.url and note["validator"] else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileError, KeyError, TypeError):
             return None
+
+    def finish(self, target: Path) -> None:
+        """Give the file its name. Raises OSError."""
+        with self.part.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(self.part, target)
+        sync_folder(target.parent)
 
     def go_on(self) -> None:
         """Fetch what is missing. Raises Broken if less came, and OSError of the disk."""
@@ -190,8 +199,8 @@ class Transfer:
 
     def copy(self, answer: Any, whole: int | None) -> None:
         """Append what the server sends, no more than it announced."""
-        with self.part.open("ab") as file:
-            done = file.tell()
+        with os.fdopen(open_to_write(self.part, append=True), "ab") as file:
+            done = self.size()
             while True:
                 try:
                     piece = answer.read1(CHUNK)  # what has come, before a broken connection loses it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from hear_models.errors import AudioFileError, HearModelsError, InputError, UsageError
-from hear_models.files import read_bytes, shown
+from hear_models.errors import AudioFileError, FileError, HearModelsError, InputError, UsageError
+from hear_models.files import shown
+from hear_models.foreign import read_bytes, read_json, read_text
 from hear_models.pipeline.audio import read_audio, resample
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
+LARGEST_LIST = 1 << 30  # bytes of a .csv
 LABEL_DELIMITER, AUDIOSET_DELIMITER = ",", ";"  # names of AudioSet's classes contain commas
 
 
@@ -49,8 +50,8 @@ def read_annotations(path: Path) -> list[Annotation]:
     """
     annotations = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except FileError as error:
         raise InputError(f"{path} cannot be read ({error}). Give a text file of annotations.") from error
     for number, line in enumerate(lines, 1):
         try:
@@ -87,9 +88,8 @@ def labelled_list(path: Path, delimiter: str = LABEL_DELIMITER) -> list[Labelled
         InputError: a column is missing or the file cannot be read.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, LARGEST_LIST), newline="")))
+    except (FileError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}). Give a CSV with the columns files and labels.") from error
     if not rows or not {"files", "labels"} <= rows[0].keys():
         raise InputError(f"{path} has no rows with the columns files and labels. Give both.")
@@ -193,8 +193,8 @@ def read_label_map(path: Path) -> tuple[str, ...]:
         InputError: not that, or the indices are not 0 to n - 1.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        table = read_json(path)
+    except FileError as error:
         raise InputError(f"{path} cannot be read ({error}). Give a JSON object of name and index.") from error
     if not isinstance(table, dict) or sorted(map(str, table.values())) != sorted(map(str, range(len(table)))):
         raise InputError(f"{path} is no label map. Give a JSON object of names with the indices 0 to n - 1.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,12 @@ import soundfile
 
 from hear_models.datasets.fetching import digests
 from hear_models.datasets.findings import ERROR, NOTE, WARNING, Finding
-from hear_models.datasets.gise51 import LabelledClip, labelled_clips, read_label_map
+from hear_models.datasets.gise51 import LARGEST_LIST, LabelledClip, labelled_clips, read_label_map
 from hear_models.datasets.gise51_record import ARCHIVE, LOCK, Lock, Manifest, archives_here
 from hear_models.datasets.library import Library
 from hear_models.datasets.silence import SHORTEST_S
-from hear_models.errors import AudioFileError, HearModelsError, UsageError
+from hear_models.errors import AudioFileError, FileError, HearModelsError, UsageError
+from hear_models.foreign import read_text
 from hear_models.resources import resource
 
 SECOND_HAND = {"train": 12_465, "val": 1_716, "eval": 2_176}  # clips of the isolated events, as others report them
@@ -142,9 +144,8 @@ def check_lists(folder: Path) -> Report:
 
 def _check_table(path: Path, name: str, classes: Sequence[str], report: Report) -> None:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.reader(io.StringIO(read_text(path, LARGEST_LIST), newline=""), strict=True))
+    except (FileError, csv.Error) as error:
         report.say(ERROR, f"it cannot be read ({error})", [name])
         return
     head, body = (rows[0], rows[1:]) if rows else ([], [])

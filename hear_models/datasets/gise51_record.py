@@ -14,8 +14,9 @@ from urllib.parse import quote
 from hear_models.datasets.fetching import Expected, Got, digests, fetch, fetch_json
 from hear_models.datasets.unpacking import Unpacked, unpack
 from hear_models.errors import FileError, HearModelsError, UsageError
-from hear_models.files import read_bytes, shown, write_atomically
-from hear_models.locks import only_writer
+from hear_models.files import shown, write_atomically
+from hear_models.foreign import read_bytes, read_json
+from hear_models.locks import inside, only_writer
 
 RECORD = 4593514
 SITE = "https://zenodo.org"
@@ -96,9 +97,9 @@ class Lock:
         self.files: dict[str, Got] = {}
         if self.path.exists():
             try:
-                document = json.loads(read_bytes(self.path))
+                document = read_json(self.path)
                 self.files = {str(name): Got(**entry) for name, entry in document["files"].items()}
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (FileError, KeyError, TypeError, AttributeError) as error:
                 raise FileError(f"{self.path} is damaged ({error!r}). Remove it to trust the files anew.") from None
 
     def note(self, name: str, got: Got) -> None:
@@ -144,7 +145,7 @@ def download(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder} cannot be made ({error.strerror}). Choose another folder.") from None
-    with only_writer(folder, folder, other="folder"):
+    with only_writer(inside(folder), folder, "folder"):
         lock = Lock(folder)
         listed = list_record()
         names = chosen(only, everything, list(listed))

@@ -17,7 +17,8 @@ from hear_models.datasets.mixtures import (
     Sound,
 )
 from hear_models.errors import FileError, InputError
-from hear_models.files import read_bytes, shown
+from hear_models.files import shown
+from hear_models.foreign import read_json
 
 NAMESPACE = "scaper"
 LARGEST_BYTES = 1 << 20  # the authors' have 7 kB
@@ -86,10 +87,9 @@ def read_jams(path: Path, foreground: Library, background: Library) -> Mixture:
     """
     where = shown(path)
     try:
-        text = read_bytes(path) if path.stat().st_size <= LARGEST_BYTES else b""
-        document = json.loads(text)
-    except (OSError, FileError, ValueError, RecursionError) as error:
-        raise InputError(f"{where} cannot be read as JAMS ({error}). Give a file of scaper's.") from None
+        document = read_json(path, LARGEST_BYTES)
+    except FileError as error:
+        raise InputError(f"{where} cannot be read as JAMS: {error}") from None
     try:
         [annotation] = [a for a in document["annotations"] if a["namespace"] == NAMESPACE]
         settings = annotation.get("sandbox", {}).get(NAMESPACE, {})

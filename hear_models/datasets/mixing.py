@@ -12,9 +12,10 @@ from hear_models.datasets.jams import mixture_as_jams, read_jams
 from hear_models.datasets.library import Library
 from hear_models.datasets.mixtures import MOST_EVENTS, SAMPLE_RATE, Mixture, render, sixteen_bits, soundscapes
 from hear_models.datasets.writing import claim_folder, write_flac
-from hear_models.errors import UsageError
-from hear_models.files import write_atomically
-from hear_models.locks import only_writer
+from hear_models.errors import FileError, UsageError
+from hear_models.files import make_folder, unwritable, write_atomically
+from hear_models.foreign import is_plain
+from hear_models.locks import inside, only_writer
 
 OFFICIAL_SEED = 123
 
@@ -80,16 +81,23 @@ def _write(
     official: bool,
 ) -> Iterator[Mixture]:
     claim_folder(output, settings | {"sounds": _digest([events.listing(), backgrounds.listing()])})
-    with only_writer(output, output):
+    with only_writer(inside(output), output, "folder"):
         for name, mixture in named:
             path = output / f"{name}.flac"
-            if not path.exists():
+            if not is_plain(path):
                 samples = sixteen_bits(render(mixture), official)
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(output, path.parent)
                 write_atomically(output / f"{name}.txt", annotation_text(mixture).encode())
                 write_atomically(output / f"{name}.jams", mixture_as_jams(mixture, events, backgrounds).encode())
-                write_flac(path, samples, SAMPLE_RATE)  # last: a recording that is there has its annotations
+                write_flac(path, samples, SAMPLE_RATE, output)  # last: a recording that is there has its annotations
             yield mixture
+
+
+def _make_folder(output: Path, folder: Path) -> None:
+    try:
+        make_folder(output, folder)
+    except OSError as error:
+        raise FileError(unwritable(folder, error)) from None
 
 
 def annotation_text(mixture: Mixture) -> str:

@@ -20,7 +20,8 @@ from hear_models.datasets.gise51 import AUDIO_SUFFIXES, LabelledClip, packed_cli
 from hear_models.datasets.writing import claim_folder
 from hear_models.errors import FileError, InputError, UsageError
 from hear_models.files import shown, whole_file
-from hear_models.locks import only_writer
+from hear_models.foreign import is_plain, parse_json
+from hear_models.locks import inside, only_writer
 
 SUFFIX = ".tar"
 CLIPS_PER_SHARD = 1000
@@ -44,11 +45,11 @@ def write_shards(
     if per_shard < 1:
         raise UsageError(f"{per_shard} clips a shard. Give at least 1.")
     claim_folder(output, {"kind": "shards", "per_shard": per_shard, "clips": about})
-    with only_writer(output, output):
+    with only_writer(inside(output), output, "folder"):
         rest, shard, done = iter(clips), 0, 0
         while some := list(islice(rest, per_shard)):
             path = output / f"shard-{shard:06d}{SUFFIX}"
-            if not path.exists():
+            if not is_plain(path):
                 _write_shard(path, some, done)
             shard, done = shard + 1, done + len(some)
             yield done
@@ -124,7 +125,7 @@ def _example(key: str, parts: dict[str, bytes], shard: Path) -> LabelledClip:
     name = f"{shard}, example {key.strip('/')!r}"
     audio = next((data for suffix, data in parts.items() if suffix in AUDIO_SUFFIXES), None)
     try:
-        about = json.loads(parts[".json"])
+        about = parse_json(parts[".json"])
         labels, fold = about["labels"], about.get("fold")
         right = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):

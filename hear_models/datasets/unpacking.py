@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import secrets
-import shutil
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hear_models.errors import FileError, HearModelsError
-from hear_models.files import shown, sync_folder
+from hear_models.files import shown, whole_folder
 
 CHUNK = 1 << 20
 MAX_RATIO = 200  # of bytes unpacked to bytes packed; sound packs to half
@@ -54,24 +52,28 @@ def unpack(
     """
     if folder.exists():
         raise FileError(f"{folder} is there already. Move it away, or choose another place.")
-    made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
-        made.mkdir()
-        files = _extract(archive, made, progress)
-        inner = made / folder.name
-        if alone := inner.is_dir() and len(list(made.iterdir())) == 1:
-            files = [Unpacked(f.name.partition("/")[2], f.n_bytes, f.sha256) for f in files]
-        before(files)
-        os.rename(inner if alone else made, folder)
-        sync_folder(folder.parent)
+        with whole_folder(folder) as made:
+            files = _extract(archive, made, progress)
+            if [path.name for path in made.iterdir()] == [folder.name] and (made / folder.name).is_dir():
+                files = [Unpacked(file.name.partition("/")[2], file.n_bytes, file.sha256) for file in files]
+                _lift(made / folder.name)
+            before(files)
         return files
     except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, UnicodeError, ValueError) as error:
         raise HearModelsError(f"{archive} is damaged ({error}). Fetch it again.") from None
     except OSError as error:
         reason = error.strerror or error
         raise FileError(f"{archive} cannot be unpacked to {folder}: {reason}. Make room, or choose another.") from None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+
+
+def _lift(folder: Path) -> None:
+    """Put what lies in a folder in its place."""
+    aside = folder.with_name(f"..{folder.name}")  # no archive can hold this name: see `_safe_name`
+    os.rename(folder, aside)
+    for path in aside.iterdir():
+        os.rename(path, folder.parent / path.name)
+    aside.rmdir()
 
 
 def _extract(archive: Path, made: Path, progress: Callable[[int], None]) -> list[Unpacked]:
@@ -115,7 +117,7 @@ def _safe_name(member: tarfile.TarInfo, archive: Path) -> str:
         raise HearModelsError(f"{archive} holds {shown(name)}, which is a link or no plain file. Do not use it.")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     bad = any(
-        part == ".." or "\\" in part or ":" in part or not part.isprintable() or len(os.fsencode(part)) > MAX_NAME
+        part.startswith("..") or {"\\", ":"} & set(part) or not part.isprintable() or len(os.fsencode(part)) > MAX_NAME
         for part in parts
     )
     if bad or PurePosixPath(name).is_absolute() or not (parts or member.isdir()):

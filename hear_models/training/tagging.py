@@ -28,7 +28,7 @@ from hear_models.pipeline.capabilities import Classifies, Tagger
 from hear_models.pipeline.model import HearModel
 from hear_models.training.augment import centre_crop, pad_to, training_crop
 from hear_models.training.batches import Batches, each_once
-from hear_models.training.features import Source, cached_features, listing
+from hear_models.training.features import Source, cached_features, data_identity, listing
 from hear_models.training.losses import LOSSES, mix, mixup_shares, official_mixup_shares
 from hear_models.training.objectives import Report, Way, WithoutExtras
 from hear_models.training.progress import Validation, Watched
@@ -112,6 +112,9 @@ class TaggingObjective(WithoutExtras):
             self.held_out.append(scene_source(validation.hours, recipe.seed + OTHER_STREAM, run, model, report))
         if validation.decides and not self.held_out:
             raise UsageError("[validation] asks for looks at a validation set. Give --validation FOLDER, or its hours.")
+        everything = [*sources, *self.held_out]
+        labels = b"".join(np.ascontiguousarray(targets).tobytes() for _, targets in everything)
+        self.data = data_identity([source for source, _ in everything], labels)
         crops = LabelledCrops(sources, self.settings, recipe.seed)
         self.batches: Batches[TaggingBatch] = crops
         if self.held_out:
