@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -89,15 +88,17 @@ def predict(
     Raises UsageError if `model` is not the one that the classifier was fitted on.
     """
     sources, failures = find_audio_files(paths)
-    found, failed, settings = scenes_of([source.path for source in sources], model, window_s=window_s, progress=progress)
+    found, failed, settings = scenes_of(
+        [source.path for source in sources], model, window_s=window_s, progress=progress
+    )
     refuse_others(classifier, settings)
     answers = []
     for source, result in zip(sources, found, strict=True):
         if result is None:
             continue
-        starts: Sequence[Any] = [None] if result[1] is None else result[1]
+        starts: list[float | None] = [None] if result[1] is None else result[1].tolist()
         for start, chances in zip(starts, classifier.probe.chances(result[0]), strict=True):
-            answers.append(Answer(source.name, None if start is None else float(start), chances))
+            answers.append(Answer(source.name, start, chances))
     return answers, failures + failed
 
 

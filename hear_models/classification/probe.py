@@ -113,7 +113,9 @@ def check_groups(targets: np.ndarray, groups: Sequence[str], classes: Sequence[s
     return min(FOLDS, fewest)
 
 
-def fit_probe(x: np.ndarray, targets: np.ndarray, groups: Sequence[str], classes: Sequence[str], multilabel: bool) -> Probe:
+def fit_probe(
+    x: np.ndarray, targets: np.ndarray, groups: Sequence[str], classes: Sequence[str], multilabel: bool
+) -> Probe:
     """L2-regularised logistic regression; its strength is chosen by cross-validation over groups."""
     mean = x.mean(0, dtype=np.float64)
     scale = x.std(0, dtype=np.float64)

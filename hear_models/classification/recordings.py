@@ -44,15 +44,17 @@ class Labelled:
 
     def only(self, kept: Sequence[int]) -> Labelled:
         """Some of them."""
-        return Labelled(*(tuple(column[i] for i in kept) for column in (self.files, self.labels, self.groups)))
+        files, labels, groups = self.files, self.labels, self.groups
+        return Labelled(tuple(files[i] for i in kept), tuple(labels[i] for i in kept), tuple(groups[i] for i in kept))
 
 
 def read_labelled(source: Path, audio: Path | None = None) -> Labelled:
     """A folder with a folder of recordings for each class, or a table as `hear-models tasks new` takes it.
 
     Args:
-        source: in a folder CLASS/GROUP/... recordings below one GROUP belong together; those directly in CLASS stand
-            alone. A table has the columns `path,label` (several labels: `a;b`) and, if it likes, `group`.
+        source: in a folder CLASS/GROUP/... recordings below folders of the name GROUP belong together, whatever their
+            class (a speaker, a recorder); those directly in CLASS stand alone. A table has the columns `path,label`
+            (several labels: `a;b`) and, if it likes, `group`.
         audio: what paths of a table are relative to; None: the table's folder.
 
     Raises UsageError: nothing there, fewer than two classes, missing recordings, or tables of events.
@@ -76,7 +78,7 @@ def _of_folder(folder: Path) -> Labelled:
             inner = Path(source.name).parts[:-1]
             files.append(source.path)
             labels.append((place.name,))
-            groups.append(f"{place.name}/{inner[0]}" if inner else str(source.path))
+            groups.append(inner[0] if inner else str(source.path))
     if not files:
         raise UsageError(f"{shown(folder)} has no folders of recordings. Make one for each class: FOLDER/CLASS/a.wav.")
     return Labelled(tuple(files), tuple(labels), tuple(groups))
@@ -131,5 +133,11 @@ def scenes_of(
     if len(failed) == len(different):
         raise HearModelsError(f"no recording could be embedded. The first: {done.failed[0].error}")
     output = NpzOutput(folder, settings, overwrite=False)
-    results = [None if str(source.path) in failed else embeddings_of(output.path_of(source)) for source in sources]
+    results: list[tuple[np.ndarray, np.ndarray | None] | None] = []
+    for source in sources:
+        if str(source.path) in failed:
+            results.append(None)
+            continue
+        embeddings, times = embeddings_of(output.path_of(source))
+        results.append((embeddings, times.get("start_ms")))
     return results, done.failed, settings

@@ -33,7 +33,9 @@ def command() -> None:
 @command.command("fit")
 @click.argument("source", type=click.Path(path_type=Path), metavar="FOLDER|CSV")
 @click.option("-o", "--output", required=True, type=FILE, metavar="FILE.classifier", help="What is written.")
-@click.option("--audio", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where a CSV's files are.")
+@click.option(
+    "--audio", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where a CSV's files are."
+)
 @click.option("-m", "--model", default="mwmae-nano", show_default=True, metavar="NAME", help="Gives the embeddings.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of its load_model; repeatable.")
 @click.option("--plot", type=FILE, metavar="FILE.png", help="Draw the confusion matrix (needs hear-models[plots]).")
@@ -176,7 +178,11 @@ def _load(name: str, settings: tuple[str, ...], device: str | None, allow_untrai
 
 def _row(classes: tuple[str, ...], multilabel: bool, answer: Any, window_s: float | None) -> dict[str, Any]:
     chances = {name: round(float(chance), 4) for name, chance in zip(classes, answer.chances, strict=True)}
-    said = [name for name, chance in chances.items() if chance >= 0.5] if multilabel else [max(chances, key=chances.__getitem__)]
+    said = (
+        [name for name, chance in chances.items() if chance >= 0.5]
+        if multilabel
+        else [max(chances, key=chances.__getitem__)]
+    )
     when = {}
     if answer.start_ms is not None and window_s is not None:
         when = {"start_ms": answer.start_ms, "end_ms": answer.start_ms + 1000 * window_s}
@@ -194,21 +200,31 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _report(model: str, figures: dict[str, Any], as_json: bool) -> None:
+    f = figures
     if as_json:
-        click.echo(json.dumps({"model": model, **figures}, indent=1))
+        click.echo(json.dumps({"model": model, **f}, indent=1))
         return
-    f, percent = figures, lambda share: f"{100 * share:.1f} %"
-    click.echo(f"{f['recordings']} recordings in {f['groups']} groups, {len(f['per_class'])} classes, {f['folds']} folds; {model}")
-    click.echo(f"{f['metric']} on held-out groups  {percent(f['score'])} (95 %: {100 * f['low']:.1f} to {100 * f['high']:.1f})")
+    click.echo(f"{f['recordings']} recordings in {f['groups']} groups, {len(f['per_class'])} classes; {model}")
+    score, low, high = (100 * f[name] for name in ("score", "low", "high"))
     floor = "the commonest class" if f["metric"] == "accuracy" else "chance"
-    click.echo(f"{floor:<29}{percent(f['floor'])}")
+    several = f["metric"] == "mAP"
+    click.echo(
+        f"{f['metric'] + ' on held-out groups':<30}{score:5.1f} % (95 %: {low:.1f} to {high:.1f}), {f['folds']} folds"
+    )
+    click.echo(f"{floor:<30}{100 * f['floor']:5.1f} %")
     if f["logmel"] is not None:
-        click.echo(f"{'the same on logmel_stats':<29}{percent(f['logmel'])}")
-    click.echo(f"\n{'class':<{NAME_WIDTH}} {'n':>6} {'precision':>10} {'recall':>8}" + (" " * 6 + "AP" if f["metric"] == "mAP" else ""))
+        click.echo(f"{'the same on logmel_stats':<30}{100 * f['logmel']:5.1f} %")
+    if f["low"] <= f["floor"]:
+        click.echo("As far as these recordings tell, this is no better than guessing.")
+    click.echo(
+        f"\n{'class':<{NAME_WIDTH}} {'n':>6} {'precision':>10} {'recall':>8}{'AP':>8}"
+        if several
+        else f"\n{'class':<{NAME_WIDTH}} {'n':>6} {'precision':>10} {'recall':>8}"
+    )
     for row in f["per_class"]:
         precision = "-" if row["precision"] is None else f"{100 * row['precision']:.1f}"
         name = row["name"] if len(row["name"]) <= NAME_WIDTH else row["name"][: NAME_WIDTH - 1] + "…"
-        ap = "" if row["average_precision"] is None else f" {100 * row['average_precision']:7.1f}"
+        ap = "" if row["average_precision"] is None else f"{100 * row['average_precision']:8.1f}"
         click.echo(f"{name:<{NAME_WIDTH}} {row['recordings']:>6} {precision:>10} {100 * row['recall']:>8.1f}{ap}")
 
 

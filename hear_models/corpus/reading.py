@@ -26,7 +26,7 @@ def load_embeddings(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[dict
 
     Returns:
         X float32 [rows, dim], and as many rows: {"path": the recording's name below what was embedded} and "start_ms"
-        (of a window) or "timestamp_ms" (of a step), where there are several of a recording.
+        (of the recording, 0, or of a window) or "timestamp_ms" (of a step).
 
     Raises:
         InputError: there are none. FileError: a file is damaged, not ours, or of another width than the others.
@@ -53,16 +53,19 @@ def name_of_output(file: Path, folder: Path) -> str:
     return file.relative_to(folder).as_posix().removesuffix(".npz")
 
 
-def _of_file(file: Path, folder: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def embeddings_of(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """One file of embeddings, verified: [rows, dim] float32, and times in ms, {"start_ms" or "timestamp_ms": [rows]}."""
     read_whole(file)
     with reading(file, FileError, AGAIN, what="a file of embeddings"):
         arrays = read_arrays(file)
-        embeddings = np.atleast_2d(arrays["embeddings"]).astype(np.float32)
-        row: dict[str, Any] = {"path": name_of_output(file, folder)}
-        for stored, name in TIMES.items():
-            if stored in arrays:
-                return embeddings, [{**row, name: float(time)} for time in arrays[stored]]
-        return embeddings, [row]
+        times = {name: arrays[stored] for stored, name in TIMES.items() if stored in arrays}
+        return np.atleast_2d(arrays["embeddings"]).astype(np.float32), times
+
+
+def _of_file(file: Path, folder: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    embeddings, times = embeddings_of(file)
+    name, values = next(iter(times.items()), ("start_ms", np.zeros(1)))
+    return embeddings, [{"path": name_of_output(file, folder), name: float(value)} for value in values]
 
 
 def _of_table(table: Path) -> list[tuple[np.ndarray, list[dict[str, Any]]]]:
@@ -76,10 +79,3 @@ def _of_table(table: Path) -> list[tuple[np.ndarray, list[dict[str, Any]]]]:
             rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
             blocks.append((flat.astype(np.float32).reshape(-1, width), rows))
     return blocks
-
-
-def embeddings_of(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """One file of embeddings, verified: [rows, dim] float32, and the rows' times in ms if there are several."""
-    X, rows = _of_file(file, file.parent)
-    times = [row.get("start_ms", row.get("timestamp_ms")) for row in rows]
-    return X, None if times[0] is None else np.array(times)
