@@ -54,7 +54,7 @@ def name_of_output(file: Path, folder: Path) -> str:
 
 
 def embeddings_of(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """One file of embeddings, verified: [rows, dim] float32, and times in ms, {"start_ms" or "timestamp_ms": [rows]}."""
+    """One file of embeddings, verified: [rows, dim] float32, and its times in ms, by the name of their column."""
     read_whole(file)
     with reading(file, FileError, AGAIN, what="a file of embeddings"):
         arrays = read_arrays(file)
