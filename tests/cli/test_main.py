@@ -9,7 +9,9 @@ import hear_models
 from hear_models.cli.main import cli
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("embd", "embed"), ("valdate", "validate"), ("leaderbord", "leaderboard")])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("embd", "embed"), ("valdate", "validate"), ("leaderbord", "leaderboard")]
+)
 def test_a_mistyped_command_is_told_which_one_was_meant(typed, meant):
     done = CliRunner().invoke(cli, [typed, "x"])
     assert done.exit_code == 2 and f"No such command '{typed}'. Did you mean '{meant}'?" in done.output
