@@ -73,6 +73,7 @@ class Job:
     work: Work  # for the estimate of the time
     name: str  # for people
     command: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # about model and task, for the record
 
 
 # ------------------------------------------------------------------------------------------ what lies there already
@@ -179,6 +180,7 @@ class JobResult:
 
     score: float | None
     wall_s: float  # without the start of the worker
+    why_undefined: str = ""  # why there is no score
 
 
 def run_job(job: Job) -> JobResult:
@@ -203,8 +205,9 @@ def run_job(job: Job) -> JobResult:
         raise HearModelsError(f"{path.parent} cannot be made: {error.strerror}. Choose other --results.") from error
     remove_remains(path)
     write_predictions(path.with_suffix(".npz"), outcome.predictions, outcome.events)
-    write_record(path, record_of(job, outcome))
-    return JobResult(outcome.score, outcome.wall_s)
+    record = record_of(job, outcome)
+    write_record(path, record)
+    return JobResult(outcome.score, outcome.wall_s, record.why_undefined)
 
 
 def remove_remains(path: Path) -> None:
@@ -243,7 +246,8 @@ def record_of(job: Job, outcome: Outcome) -> Record:
         cpu_s=outcome.cpu_s,
         command=list(job.command),
         random_labels=inputs.random_labels,
-        warnings=[*_quick_look(inputs), *outcome.warnings],
+        warnings=[*_quick_look(inputs), *job.warnings, *outcome.warnings],
+        undefined=outcome.undefined,
     )
 
 

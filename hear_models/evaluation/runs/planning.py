@@ -121,7 +121,7 @@ def _subjects(request: Request) -> list[Subject]:
 
 def _pair(request: Request, loaded: Loaded, task: Task, code: str) -> ModelOnTask:
     subject = loaded.subject
-    pair = ModelOnTask(subject, task, model_of(subject), task_of(task, None), request.seed_list)
+    pair = ModelOnTask(subject, task, model_of(loaded), task_of(task, None), request.seed_list)
     try:
         key = key_sha256(loaded, task)
         pair.facts = task_of(task, task.data_sha256(loaded.sample_rate))
@@ -176,10 +176,13 @@ def _refuse_older_code(stale: dict[Path, Stale], results: Path) -> NoReturn:
     )
 
 
-def model_of(subject: Subject) -> ModelFacts:
-    """The record's words for a subject."""
+def model_of(loaded: Loaded) -> ModelFacts:
+    """The record's words for a model."""
+    subject = loaded.subject
     file = subject.checkpoint.name if subject.checkpoint else None
-    return ModelFacts(
+    return ModelFacts.identified(
+        weights_sha256=loaded.weights_sha256,
+        code_sha256=subject.code_sha256,
         name=name_of(subject.name),
         slug=subject.slug,
         module=subject.module,

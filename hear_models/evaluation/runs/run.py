@@ -201,6 +201,8 @@ class _Evaluation:
         else:
             result: JobResult = done.result
             row.scores[job.seed] = result.score
+            if result.why_undefined:
+                row.undefined[job.seed] = result.why_undefined
             row.scores = dict(sorted(row.scores.items()))
             self.summary.done += 1
             self.estimate.measured(job.work, result.wall_s)
