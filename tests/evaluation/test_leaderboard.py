@@ -15,6 +15,7 @@ from leaderboard_records import CLIPS, ESC50, FSD, TONIC, several, write
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.board import leaderboard
 from hear_models.evaluation.board.leaderboard import BEST, TIED, WORSE, Board, Options, build
+from hear_models.evaluation.board.page import page
 from hear_models.evaluation.board.results import gather
 from hear_models.evaluation.board.tabulate import csv_text, markdown, terminal
 from hear_models.evaluation.board.wording import caveats
