@@ -11,6 +11,14 @@ from pathlib import Path
 
 from hear_models.errors import FileError
 
+LFS_POINTER = "this is a pointer of Git LFS, not the file itself"
+LFS_ADVICE = "Fetch that with `git lfs pull`."
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that begins so only says where Git LFS keeps the real one."""
+    return head.startswith(b"version https://git-lfs")
+
 
 def shown(path: str | os.PathLike[str]) -> str:
     """A path as errors show it: quoted, control characters escaped, one line."""

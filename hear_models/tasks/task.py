@@ -8,6 +8,7 @@ error. `hear-models tasks check` says everything that is wrong; reading stops at
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import math
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.errors import HearModelsError, UsageError
+from hear_models.files import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
 from hear_models.tasks.known_tasks import known_tasks, origin_of
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
 SCENE, EVENT = "scene", "event"
 MULTICLASS, MULTILABEL = "multiclass", "multilabel"
 SPLIT_MODES = ("trainvaltest", "new_split_kfold", "presplit_kfold")
+MAC_LEAVINGS = "__MACOSX"  # beside what a Mac packed into a zip archive
 PAPER_TEN = "paper"  # `--tasks paper`
 
 
@@ -111,8 +114,8 @@ def list_tasks(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Task]:
     """The tasks in `tasks_dir`, by name; `only` names some: a folder, its beginning (`esc50`), as in the papers
     (`ESC-50`), or `paper` for the papers' ten.
 
-    Files and hidden folders are passed over. Raises UsageError if `only` names a task that is not there or there is
-    none at all, TaskError if a folder is broken.
+    Files, hidden folders and `__MACOSX` are passed over. Raises UsageError if `only` names a task that is not there or
+    there is none at all, TaskError if a folder is broken.
     """
     return [read_task(folder) for folder in task_folders(tasks_dir, only)]
 
@@ -124,7 +127,9 @@ def task_folders(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Path]:
         raise UsageError(f"{root} is no folder. Give the folder that holds the task folders.")
     if (root / METADATA).exists():
         raise UsageError(f"{root} is a task itself. Give the folder above it, and name the task beside.")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(
+        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".") and path.name != MAC_LEAVINGS
+    )
     if not folders:
         raise UsageError(f"{root} holds no task folder. Unpack or make one there; `hear-models tasks list` helps.")
     if not only:
@@ -194,8 +199,10 @@ def read_vocabulary(folder: Path) -> tuple[str, ...]:
     """labelvocabulary.csv: the labels in idx order, as text. Raises TaskError: gaps in idx, a label twice, none."""
     path = folder / VOCABULARY
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
+        if rows and is_lfs_pointer(rows[0][0].encode()):
+            raise TaskError(f"{path} cannot be read: {LFS_POINTER}. {LFS_ADVICE}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TaskError(f"{path} cannot be read: {_reason(error)}. Unpack the task again.") from error
     if not rows or "idx" not in rows[0] or "label" not in rows[0]:
@@ -271,9 +278,21 @@ def read_json(path: Path) -> Any:
         return found
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_key_twice)
+        data = path.read_bytes()
+        if is_lfs_pointer(data):
+            raise TaskError(f"{path} cannot be read: {LFS_POINTER}. {LFS_ADVICE}")
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=no_key_twice)
     except (OSError, ValueError, RecursionError) as error:
         raise TaskError(f"{path} cannot be read: {_reason(error)}. Unpack the task again.") from error
+
+
+def begins_with_mark(path: Path) -> bool:
+    """Whether a text begins with a byte order mark, as editors on Windows write it."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(3) == codecs.BOM_UTF8
+    except OSError:
+        return False
 
 
 def _reason(error: Exception) -> str:

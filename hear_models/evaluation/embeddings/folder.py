@@ -88,7 +88,7 @@ def read_embedding_folder(path: str | os.PathLike[str]) -> EmbeddingFolder:
 def read_vocabulary(path: Path) -> tuple[str, ...]:
     """The labels of labelvocabulary.csv (header `idx,label`) in the order of their index, as strings."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = {int(row["idx"]): str(row["label"]) for row in csv.DictReader(file)}
     except OSError as error:
         raise EmbeddingFolderError(
@@ -195,7 +195,7 @@ def _check_rows(folder: Path, name: str, rows: int, expected: int, of: str) -> N
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise EmbeddingFolderError(
             f"{path} cannot be read: {error.strerror or error}. Embed the task again."

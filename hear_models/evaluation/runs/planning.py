@@ -19,6 +19,7 @@ from hear_models.evaluation.runs.settings import Request
 from hear_models.metrics.clips import LOWER_IS_BETTER
 from hear_models.subjects.loaded import Loaded
 from hear_models.subjects.subject import Subject, parse_options, resolve
+from hear_models.tasks.check import Finding, check_task
 from hear_models.tasks.task import EVENT, Task, list_tasks
 
 SHOWN_STALE = 3
@@ -40,6 +41,7 @@ class ModelOnTask:
     done: dict[int, Record] = field(default_factory=dict)  # seed → the record that is there
     stale: dict[Path, Stale] = field(default_factory=dict)  # record of other inputs → what is another one
     loaded: Loaded | None = None  # kept when it is the only model
+    warnings: tuple[str, ...] = ()  # about this model on this task, for its records
 
     @property
     def name(self) -> str:
@@ -79,10 +81,13 @@ def make_plan(request: Request, device: str) -> RunPlan:
     code = code_of(request.judge)
     short = short_names(tasks)
     pairs = []
+    checks = TaskChecks(of_the_kit=find_judge(request.judge).is_the_kit)
     for subject in subjects:
         loaded = subject.load(device)  # now, so that a model that does not load is told before hours of work
         for task in tasks:
             pair = _pair(request, loaded, task, code)
+            if pair.todo:
+                pair.error = checks.problem(task, loaded.sample_rate)
             pair.short = short[task.name]
             pair.loaded = loaded if len(subjects) == 1 else None
             pairs.append(pair)
@@ -91,6 +96,28 @@ def make_plan(request: Request, device: str) -> RunPlan:
     if plan.stale and not request.overwrite and not request.is_quick_look:
         _refuse_stale(plan.stale, Path(request.results))
     return plan
+
+
+@dataclass
+class TaskChecks:
+    """The quick part of `hear-models tasks check`, once for each task and sample rate: headers, labels, metrics."""
+
+    of_the_kit: bool  # what stops the released kit counts too
+    _known: dict[tuple[Path, int], str | None] = field(default_factory=dict)
+
+    def problem(self, task: Task, sample_rate: int) -> str | None:
+        """The first thing that would make a score wrong, or a judge fail."""
+        key = (task.folder, sample_rate)
+        if key not in self._known:
+            report = check_task(task.folder, sample_rates=[sample_rate])
+            finding = report.first_error(of_the_kit=self.of_the_kit)
+            self._known[key] = None if finding is None else self._sentence(task, finding)
+        return self._known[key]
+
+    def _sentence(self, task: Task, finding: Finding) -> str:
+        more = f" and {len(finding.files) - 1} more" if len(finding.files) > 1 else ""
+        files = f" ({finding.files[0]}{more})" if finding.files else ""
+        return f"{task.name}: {finding.text}{files}. `hear-models tasks check` lists everything wrong."
 
 
 def _tasks(request: Request) -> tuple[list[Task], list[str]]:

@@ -18,6 +18,7 @@ import torch
 
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.embeddings.extraction import Extraction, extract
+from hear_models.evaluation.embeddings.preflight import look_at_module
 from hear_models.evaluation.judges.table import find_judge
 from hear_models.evaluation.runs.estimate import Estimate, Work
 from hear_models.evaluation.runs.jobs import Job, JobResult, record_file, run_job
@@ -120,6 +121,9 @@ class _Evaluation:
             began = time.monotonic()
             try:
                 loaded = loaded or pair.subject.load(self.device)
+                pair.warnings = tuple(look_at_module(loaded, pair.task))
+                for text in pair.warnings:
+                    self.reporter.say(f"note: {text}")
                 extraction = extract(
                     loaded, pair.task, self.request.embeddings_dir, progress=self._progress(pair, workers, began)
                 )
@@ -179,6 +183,7 @@ class _Evaluation:
                 work=self.to_judge.pop((pair.name, seed)),
                 name=f"{pair.name}  seed {seed}",
                 command=self.request.command,
+                warnings=pair.warnings,
             )
             if self.meanwhile:
                 workers.submit(job)
