@@ -243,8 +243,10 @@ def test_a_judge_that_fails_on_one_task_is_listed_with_the_others_done(request_o
     write_task(tasks, "good-v1-full", {"train": 8, "valid": 4, "test": 4})
     folder = write_task(tasks, "odd-v1-full", {"train": 8, "valid": 4, "test": 4})
     metadata = json.loads((folder / "task_metadata.json").read_text())
-    (folder / "task_metadata.json").write_text(json.dumps({**metadata, "evaluation": ["beauty"]}))
-    summary = evaluate(request_of(tasks_dir=tasks, embeddings_dir=tmp_path / "own", seeds=[0]))
+    grid = {"task_specific_param_grid": {"beauty": [1]}}
+    (folder / "task_metadata.json").write_text(json.dumps({**metadata, "evaluation_params": grid}))
+    judge = {"judge": "builtin", "protocol": "paper"}
+    summary = evaluate(request_of(tasks_dir=tasks, embeddings_dir=tmp_path / "own", seeds=[0], **judge))
     assert summary.done == 1
     ((name, error),) = [(failure.name, failure.error) for failure in summary.failed]
     assert "odd" in name and "seed 0" in name and "beauty" in error

@@ -18,7 +18,7 @@ from hear_models.evaluation.runs.record import ModelFacts, Record, TaskFacts, We
 from hear_models.evaluation.runs.settings import Request
 from hear_models.metrics.clips import LOWER_IS_BETTER
 from hear_models.subjects.loaded import Loaded
-from hear_models.subjects.subject import Subject, parse_options, resolve
+from hear_models.subjects.subject import Subject, parse_options, resolve, told_apart
 from hear_models.tasks.check import Finding, check_task
 from hear_models.tasks.task import EVENT, Task, list_tasks
 
@@ -134,16 +134,15 @@ def _tasks(request: Request) -> tuple[list[Task], list[str]]:
 
 def _subjects(request: Request) -> list[Subject]:
     options = parse_options(request.settings)
-    subjects = [
-        resolve(name, options, allow_untrained=request.allow_untrained, how="--allow-untrained")
-        for name in request.models
-    ]
+    titles = request.names or [""] * len(request.models)
+    subjects = told_apart(
+        [
+            resolve(name, options, allow_untrained=request.allow_untrained, how="--allow-untrained", title=title)
+            for name, title in zip(request.models, titles, strict=True)
+        ]
+    )
     floors = [resolve(name, {}) for name in request.floors]
-    subjects += [floor for floor in floors if floor.slug not in {subject.slug for subject in subjects}]
-    slugs = Counter(subject.slug for subject in subjects)
-    if twice := [subject.name for subject in subjects if slugs[subject.slug] > 1]:
-        raise UsageError(f"{' and '.join(twice)} are the same model. Name it once.")
-    return subjects
+    return subjects + [floor for floor in floors if floor.slug not in {subject.slug for subject in subjects}]
 
 
 def _pair(request: Request, loaded: Loaded, task: Task, code: str) -> ModelOnTask:
@@ -210,7 +209,7 @@ def model_of(loaded: Loaded) -> ModelFacts:
     return ModelFacts.identified(
         weights_sha256=loaded.weights_sha256,
         code_sha256=subject.code_sha256,
-        name=name_of(subject.name),
+        name=subject.title,
         slug=subject.slug,
         module=subject.module,
         trained=subject.trained,
@@ -219,14 +218,6 @@ def model_of(loaded: Loaded) -> ModelFacts:
         checkpoint_sha256=subject.checkpoint_sha256,
         checkpoint=Weights(file, subject.revision),
     )
-
-
-def name_of(given: str) -> str:
-    """A model's name for tables: of files their names without folders ("runs/a.safetensors" → "a")."""
-    if given.startswith("hf://"):
-        return given
-    parts = [Path(part).name for part in given.split(":")]
-    return ":".join(part.removesuffix(".py").removesuffix(".safetensors") for part in parts if part) or given
 
 
 def task_of(task: Task, data_sha256: str | None) -> TaskFacts:

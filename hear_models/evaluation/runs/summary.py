@@ -88,7 +88,11 @@ class RunSummary:
             left_out=plan.left_out,
             jobs=sum(len(pair.seeds) for pair in plan.pairs),
             kept=sum(len(pair.done) for pair in plan.pairs),
-            failed=[Failure(pair.name, pair.error, jobs=len(pair.seeds) - len(pair.done)) for pair in plan.pairs if pair.error],
+            failed=[
+                Failure(pair.name, pair.error, jobs=len(pair.seeds) - len(pair.done))
+                for pair in plan.pairs
+                if pair.error
+            ],
         )
 
     @property
