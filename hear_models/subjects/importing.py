@@ -86,7 +86,7 @@ def _make_way(folder: Path) -> None:
     sys.path.insert(0, str(folder))
     _put_by.setdefault(folder, {})
     here = {path.stem if path.suffix == ".py" else path.name for path in folder.iterdir()}
-    for name, module in list(sys.modules.items()):
+    for name in list(sys.modules):
         top = name.partition(".")[0]
         home = _home(sys.modules.get(top)) if top in here else None
         if home is not None and home != folder and home in _put_by:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hear_models.subjects.loaded import Loaded
 
 SHA_DIGITS = 8  # of a checkpoint's sha256 in a folder's name
+MOST_FOLDERS = 4  # of a file's path in its name
 LONGEST_SLUG = 150  # file systems take names of 255 bytes
 
 
@@ -155,16 +156,17 @@ def told_apart(subjects: Sequence[Subject]) -> list[Subject]:
         key = (subject.file or subject.slug, subject.checkpoint_sha256, json.dumps(subject.options, sort_keys=True))
         if (other := same.setdefault(key, subject)) is not subject:
             raise UsageError(f"{other.name} and {subject.name} are the same model. Name it once.")
-    for above in range(1, 4):
+    for _ in range(MOST_FOLDERS):
         counts = Counter(subject.slug for subject in found)
         for k, subject in enumerate(found):
+            above = subject.title.count("/")  # folders that stand in the name already
             if counts[subject.slug] > 1 and subject.file is not None and len(subject.file.parents) > above:
-                folders = subject.file.parents[0 if subject.title == subject.file.stem else above].name
-                title = f"{folders}/{subject.title}"
-                found[k] = replace(subject, title=title, slug=f"{_plain_name(folders)}-{subject.slug}")
+                folder = subject.file.parents[above].name
+                slug = f"{_plain_name(folder)}-{subject.slug}"
+                found[k] = replace(subject, title=f"{folder}/{subject.title}", slug=slug)
     counts = Counter(subject.slug for subject in found)
     if twice := [subject.name for subject in found if counts[subject.slug] > 1]:
-        raise UsageError(f"{' and '.join(twice)} would have one name, {found[0].title}. Give each its own with --name.")
+        raise UsageError(f"{' and '.join(twice)} would have one name. Give each its own with --name.")
     return found
 
 

@@ -94,7 +94,7 @@ def test_a_module_that_lacks_functions_is_told_which(run, folder):
     for name in ("load_model", "get_timestamp_embeddings", "get_scene_embeddings"):
         assert f"the module has no function {name}" in out
     assert "def load_model(model_file_path" in out
-    assert "1 check in" in out and "33 checks not run" in out
+    assert "1 check in" in out and "34 checks not run" in out
 
 
 def test_a_crash_of_the_module_is_a_finding_not_a_traceback(run, folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tone_tasks import RATE, write_module, write_task
+from tone_tasks import RATE, write_task
 
 from hear_models.evaluation.runs.record import read_record
 from hear_models.evaluation.runs.run import evaluate
@@ -166,33 +166,3 @@ def test_a_part_of_a_clip_that_is_not_heard_is_told_and_recorded(tmp_path, heard
     (path,) = (tmp_path / "results").rglob("*.json")
     (warning,) = [text for text in read_record(path).warnings if "does not hear" in text]
     assert f"the {part} 1 s of a clip of 5 s" in warning
-
-
-# ------------------------------------------------------------------------------------------------ scores of nothing
-@pytest.mark.parametrize("judge", ["probe-linear", "probe-knn", "builtin"])
-def test_a_score_that_is_not_defined_is_null_with_its_reason(tmp_path, judge):
-    """Every tone is told apart perfectly, so that d' is infinite."""
-    folder = write_task(tmp_path / "tasks", "tones-v1-full", {"train": 16, "valid": 8, "test": 8})
-    metadata = json.loads((folder / "task_metadata.json").read_text())
-    (folder / "task_metadata.json").write_text(json.dumps({**metadata, "evaluation": ["d_prime", "top1_acc"]}))
-    request = asked(tmp_path, judge=judge, protocol="paper" if judge == "builtin" else None)
-    summary = evaluate(Request(**{**vars(request), "models": [str(write_module(tmp_path, "bands"))]}))
-    json.dumps(summary.as_dict(), allow_nan=False)
-    (path,) = (tmp_path / "results").rglob("*.json")
-    record = read_record(path)
-    assert record.score is None and record.scores["top1_acc"] == 1.0
-    assert record.undefined == {"d_prime": record.why_undefined} and "infinite" in record.why_undefined
-    assert summary.rows[0].mean is None and summary.rows[0].undefined == {0: record.why_undefined}
-
-
-@pytest.mark.parametrize("judge", ["probe-linear", "probe-knn", "builtin"])
-def test_a_task_of_one_label_is_scored_by_every_judge(tmp_path, judge):
-    folder = write_task(tmp_path / "tasks", "tones-v1-full", {"train": 16, "valid": 8, "test": 8}, multilabel=True)
-    (folder / "labelvocabulary.csv").write_text("idx,label\n0,cat\n")
-    for split in ("train", "valid", "test"):
-        table = json.loads((folder / f"{split}.json").read_text())
-        said = {file: [label for label in labels if label == "cat"] for file, labels in table.items()}
-        (folder / f"{split}.json").write_text(json.dumps(said))
-    request = asked(tmp_path, judge=judge, protocol="paper" if judge == "builtin" else None)
-    summary = evaluate(Request(**{**vars(request), "models": [str(write_module(tmp_path, "bands"))]}))
-    assert summary.rows[0].mean is not None and summary.rows[0].mean > 0.9

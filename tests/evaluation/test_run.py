@@ -20,11 +20,11 @@ from tone_tasks import write_module, write_task
 from hear_models.errors import UsageError
 from hear_models.evaluation.board.leaderboard import build
 from hear_models.evaluation.board.results import gather
-from hear_models.evaluation.runs.planning import name_of
 from hear_models.evaluation.runs.predictions import read_predictions
 from hear_models.evaluation.runs.record import read_record
 from hear_models.evaluation.runs.run import evaluate
 from hear_models.evaluation.runs.settings import Request, parse_only, parse_seeds
+from hear_models.subjects.naming import name_of
 
 FOLDS, SPLITS = "folds-v1-full", "splits-v1-full"
 OLDER = Path(__file__).parent / "older_results"  # two records as version 0.1.0 wrote them in November 2026

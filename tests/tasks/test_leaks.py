@@ -1,4 +1,4 @@
-"""One recording in two splits, one label under two names, times in another unit: each makes a score wrong in silence."""
+"""One recording in two splits, one label in two spellings, times in another unit: scores that are wrong in silence."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_one_label_in_two_unicode_spellings_is_an_error_and_refused(recordings, 
     composed, taken_apart = (unicodedata.normalize(form, "vögel") for form in ("NFC", "NFD"))
     both = [composed, taken_apart]
     items = {split: clips(split, *both) for split in ("train", "valid", "test")}
-    assert "one label in 2 Unicode spellings" in texts(task(tmp_path / "mine-v1-full", items, both))
+    assert "one label in 2 Unicode spellings" in texts(task(tmp_path / "both-v1-full", items, both))
     with pytest.raises(UsageError, match="written in 2 ways in Unicode"):
         build(recordings, [f"c{k:02d}.wav,{both[k % 2]}" for k in range(12)])
     similar = ["Dog", "dog "]
@@ -166,7 +166,14 @@ def test_a_name_in_another_unicode_spelling_on_the_disk_is_told(tmp_path):
 
 
 # -------------------------------------------------------------------------------------------------- times of events
-SECONDS = ["start_s,end_s", "onset,offset", "start_seconds,end_seconds", "Onset_s,Offset_s", "start_time_seconds,end_time_seconds", "Begin Time (s),End Time (s)"]  # fmt: skip
+SECONDS = [
+    "start_s,end_s",
+    "onset,offset",
+    "start_seconds,end_seconds",
+    "Onset_s,Offset_s",
+    "start_time_seconds,end_time_seconds",
+    "Begin Time (s),End Time (s)",
+]
 
 
 @pytest.mark.parametrize("names", [*SECONDS, "start_ms,end_ms", "onset_ms,offset_ms", "start (ms),end (ms)"])
@@ -180,7 +187,7 @@ def test_times_are_read_in_the_unit_that_their_names_say(recordings, names):
 
 @pytest.mark.parametrize("names", ["start,end", "start_time,end_time", "Begin,Stop", "start_ms,end", "start,offset"])
 def test_times_without_a_unit_are_refused_with_the_choice(recordings, names):
-    with pytest.raises(UsageError, match=r"does? not say (its|their) unit.*start_s,end_s.*start_ms,end_ms"):
+    with pytest.raises(UsageError, match=r"do(es)? not say (its|their) unit.*start_s,end_s.*start_ms,end_ms"):
         build(recordings, ["c00.wav,a,0.5,1.25"], f"file,label,{names}")
 
 
@@ -188,7 +195,7 @@ def test_two_units_and_events_that_all_lie_behind_their_clip_are_refused(recordi
     with pytest.raises(UsageError, match="Use one unit"):
         build(recordings, ["c00.wav,a,0.5,1250"], "file,label,start_s,end_ms")
     rows = [f"c{k:02d}.wav,a,10,20" for k in range(12)]
-    with pytest.raises(UsageError, match="every event starts after the end.*Are the times milliseconds"):
+    with pytest.raises(UsageError, match=r"every event starts after the end.*Are the times milliseconds"):
         build(recordings, rows, "file,label,onset,offset")
 
 
