@@ -112,7 +112,7 @@ def _other_format(head: bytes) -> str:
     if head.startswith(b"\x89HDF"):
         return "this is an HDF5 file, not one that torch.save wrote."
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
-        return "this is a safetensors file; converted checkpoints need no further conversion."
+        return "this is a safetensors file, not one that torch.save wrote."
     if is_lfs_pointer(head):
         return f"{LFS_POINTER}. {LFS_ADVICE}"
     if head.lstrip()[:1] in (b"<", b"{", b"["):
