@@ -11,32 +11,41 @@ import numpy as np
 
 from hear_models.checkpoints.flax_msgpack import find_checkpoint, read_flax
 from hear_models.checkpoints.mapping import Official, Source, SourceArray
-from hear_models.checkpoints.safetensors_foreign import ENDING, INDEX, holds_safetensors, is_safetensors, read_foreign
+from hear_models.checkpoints.safetensors_foreign import is_foreign, read_foreign
 from hear_models.checkpoints.state_keys import below, parts_of, unwrapped
 from hear_models.checkpoints.torch_file import find_state_dict, networks_in, read_torch_file, state_dict_key
 from hear_models.checkpoints.torch_legacy import HEAD_BYTES, is_legacy_head
 from hear_models.checkpoints.torch_opening import holds_torch_file
 from hear_models.errors import CheckpointError
-from hear_models.files import is_lfs_pointer
 
 SAFETENSORS = "safetensors"
+Reader = Callable[["str | os.PathLike[str]", Official, "str | None"], Source]
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
-    """Which reader a file is for, by its first bytes; a folder by what it holds: "torch", "safetensors" or "flax"."""
+    """Which reader a file is for, by its first bytes; a folder by what it holds: "torch" or "flax"."""
     place = Path(path)
     if place.is_dir():
-        return "torch" if holds_torch_file(place) else SAFETENSORS if holds_safetensors(place) else "flax"
-    if place.name.endswith(INDEX):
-        return SAFETENSORS
+        return "torch" if holds_torch_file(place) else "flax"
     try:
         with open(place, "rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
-    if is_safetensors(head) or (place.suffix == ENDING and is_lfs_pointer(head)):
-        return SAFETENSORS
     return "torch" if head.startswith((b"PK\x03\x04", b"\xfd7zXZ\0")) or is_legacy_head(head) else "flax"
+
+
+def reader_for(path: str | os.PathLike[str], official: Official) -> Reader:
+    """That of the family's official format, or of safetensors with the same tensors in them."""
+    place = Path(path)
+    try:
+        if place.is_dir() and official.format == "torch" and holds_torch_file(place):
+            return READERS["torch"]
+        if is_foreign(place, any_name=official.format == "torch"):
+            return READERS[SAFETENSORS]
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
+    return READERS[official.format]
 
 
 def read_flax_parameters(path: str | os.PathLike[str], official: Official, key: str | None = None) -> Source:
@@ -134,7 +143,7 @@ def read_safetensors_parameters(path: str | os.PathLike[str], official: Official
     return Source(arrays, ours, description, (), {}, (first.absolute().parent.name, first.name))
 
 
-READERS: dict[str, Callable[[str | os.PathLike[str], Official, str | None], Source]] = {
+READERS: dict[str, Reader] = {
     SAFETENSORS: read_safetensors_parameters,
     "flax": read_flax_parameters,
     "torch": read_torch_parameters,

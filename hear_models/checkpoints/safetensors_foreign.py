@@ -19,6 +19,7 @@ from hear_models.errors import CheckpointError
 from hear_models.files import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, read_bytes
 
 ENDING, INDEX = ".safetensors", ".safetensors.index.json"
+USUAL = ("model.safetensors", "pytorch_model.safetensors")
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "u2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1"}
 DTYPES |= {"U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8", "BOOL": "u1"}
@@ -35,14 +36,25 @@ class ForeignFile:
     n_bytes: int
 
 
-def is_safetensors(head: bytes) -> bool:
-    """Whether a file begins as safetensors files do: the length of a header, and JSON."""
+def is_foreign(path: Path, *, any_name: bool) -> bool:
+    """Whether safetensors of another program are meant: a file, an index, or a folder that holds some.
+
+    `any_name`: in a folder any such file counts, else those that are named as on the Hub.
+    """
+    if path.is_dir():
+        names = [entry.name for entry in path.iterdir() if not entry.name.startswith("._")]
+        usual = [name for name in names if name in USUAL or name.endswith(INDEX) or SHARD.fullmatch(name)]
+        return bool(usual) or (any_name and any(name.endswith(ENDING) for name in names))
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        head = file.read(24)
+    return path.name.endswith(INDEX) or _begins_so(head) or (path.suffix == ENDING and is_lfs_pointer(head))
+
+
+def _begins_so(head: bytes) -> bool:
+    """As safetensors files do: the length of a header, and JSON."""
     return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") < 1 << 32
-
-
-def holds_safetensors(folder: Path) -> bool:
-    """Whether a folder has such a file in it."""
-    return any(path.suffix == ENDING and not path.name.startswith("._") for path in folder.iterdir())
 
 
 def read_foreign(path: str | os.PathLike[str]) -> ForeignFile:

@@ -49,4 +49,4 @@ def below(state: Mapping[str, T], key: str) -> dict[str, T]:
 
 def parts_of(state: Mapping[str, object]) -> list[str]:
     """What the keys begin with, for an error."""
-    return list(dict.fromkeys(key.replace("/", ".").partition(".")[0] for key in state))
+    return sorted({key.replace("/", ".").partition(".")[0] for key in state})

@@ -155,7 +155,7 @@ def _chosen(content: Any, key: str) -> dict[str, LazyTensor]:
         if part := below(tensors, key):
             return _state_dict(part, key)
         raise CheckpointError(
-            f"the file has no entry {key!r} ({_keys(content)}), and no keys begin with it ({_few(parts_of(tensors))}). "
+            f"the file has no entry {key!r}; it has {_keys(content)}, and tensors below {_few(parts_of(tensors))}. "
             "Give --key one of them."
         )
     raise CheckpointError(f"the file has no entry {key!r}; it has {_keys(content)}.")
@@ -177,8 +177,8 @@ def state_dict_key(content: Any) -> Any:
     if len(found) != 1:
         if found:
             raise CheckpointError(
-                f"of the file's entries ({_keys(content)}) several hold a network: {', '.join(map(str, found))}. "
-                f"Choose one, for instance --key {found[0]}."
+                f"of the file's entries ({_keys(content)}) several: {', '.join(map(str, found))}. Each has a network: "
+                f"choose, for instance --key {found[0]}."
             )
         raise CheckpointError(
             f"of the file's entries ({_keys(content)}) no entry with a network's tensors. Name one that has some "

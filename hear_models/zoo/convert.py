@@ -15,8 +15,10 @@ import numpy as np
 from hear_models.checkpoints.licences import acceptance, licence_note, read_licence
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.checkpoints.mapping import Official, Row, Shapes, Source, SourceArray, apply_rules, check_shapes
-from hear_models.checkpoints.readers import READERS, SAFETENSORS, format_of
+from hear_models.checkpoints.readers import format_of, reader_for
 from hear_models.checkpoints.safetensors_file import part_of, write_checkpoint
+from hear_models.checkpoints.safetensors_foreign import is_foreign
+from hear_models.checkpoints.torch_opening import holds_torch_file
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.fields import check_fields
 from hear_models.files import read_bytes
@@ -95,8 +97,7 @@ def convert(
         raise UsageError(f"the folder {output.parent} does not exist. Make it first.")
     given = check_fields(module.Config, overrides or {})
 
-    found = format_of(source)
-    read = READERS[found if found == SAFETENSORS else official.format](source, official, key)
+    read = reader_for(source, official)(source, official, key)
     right = official.recognise(read.arrays)
     if right is not None and right != family:
         raise CheckpointError(
@@ -157,8 +158,10 @@ def _choose(family: str, source: str | os.PathLike[str]) -> Official:
         raise UsageError(f"there is no converter for the family {family!r}. Use one of {', '.join(convertible())}.")
     if len(known) == 1:
         return known[0]
+    if Path(source).exists() and is_foreign(Path(source), any_name=not holds_torch_file(Path(source))):
+        return next((official for official in known if official.format == "torch"), known[0])
     found = format_of(source)
-    fitting = [official for official in known if official.format == (found if found != SAFETENSORS else "torch")]
+    fitting = [official for official in known if official.format == found]
     if not fitting:
         formats = " and ".join(official.format for official in known)
         raise CheckpointError(f"{source} is a file of {found}; official checkpoints of {family} are of {formats}.")
