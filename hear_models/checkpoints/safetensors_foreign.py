@@ -16,7 +16,7 @@ import safetensors
 from hear_models.checkpoints.mapping import SourceArray
 from hear_models.checkpoints.safetensors_file import KEY
 from hear_models.errors import CheckpointError
-from hear_models.files import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, read_bytes
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, read_bytes
 
 ENDING, INDEX = ".safetensors", ".safetensors.index.json"
 USUAL = ("model.safetensors", "pytorch_model.safetensors")

@@ -14,7 +14,7 @@ from hear_models.checkpoints.unpacking import unpack_member, unpack_xz
 from hear_models.checkpoints.windows import OpenFile, Window
 from hear_models.checkpoints.zip_archive import is_zip, read_directory
 from hear_models.errors import CheckpointError
-from hear_models.files import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
 
 TORCH_FILE = re.compile(r".*\.(pth|pt|ckpt|bin|pth\.tar)(\.xz)?", re.IGNORECASE)
 MAX_LAYERS = 3  # an archive around an xz around a torch file

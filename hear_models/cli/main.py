@@ -28,6 +28,7 @@ COMMANDS = {
     "tasks": ("hear_models.cli.tasks", "Task data for evaluation: list, check, resample, make."),
     "evaluate": ("hear_models.cli.evaluate", "Score models on the tasks of HEAR."),
     "leaderboard": ("hear_models.cli.leaderboard", "Make a table from results, with intervals and published figures."),
+    "analyze": ("hear_models.cli.analyze", "Look at the filters that a model has learned."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
 }
 
@@ -63,6 +64,11 @@ def main() -> None:
     except HearModelsError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # of the machine: a full disk, a folder without permission
+        where = f"{error.filename}: " if error.filename else ""
+        advice = "Check the path, its permissions and the free space."
+        click.echo(f"error: {where}{error.strerror or error}. {advice}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

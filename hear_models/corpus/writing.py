@@ -20,11 +20,13 @@ class Output(Protocol):
     """Where embeddings go: `NpzOutput` or `ParquetOutput`.
 
     `folder`: where it works, for temporary files. `threads`: how many recordings it can write at a time.
+    `why_not`: why it cannot take a recording, as a sentence.
     """
 
     folder: Path
     threads: int
 
+    def why_not(self, source: AudioFile) -> str | None: ...
     def is_done(self, source: AudioFile, info: AudioFileState) -> bool: ...
     def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None: ...
     def finish(self) -> None: ...

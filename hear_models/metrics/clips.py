@@ -125,7 +125,7 @@ def why_not_finite(metric: str, prediction: np.ndarray, target: np.ndarray, labe
     }
     for clause, classes in cases.items():
         if classes.any():
-            return f"{clause} {_few([labels[k] for k in np.flatnonzero(classes)])}"
+            return f"{clause} {_few([labels[k] for k in np.flatnonzero(classes).tolist()])}"
     return "it is not a number"
 
 

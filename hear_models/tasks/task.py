@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.files import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
 from hear_models.tasks.known_tasks import known_tasks, origin_of
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from hear_models.files import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
 
 PCM, EXTENSIBLE = 1, 0xFFFE
 UNKNOWN_SIZE = 0xFFFFFFFF  # written by ffmpeg into a pipe: the data go on to the end of the file

@@ -21,7 +21,7 @@ from hear_models.checkpoints.safetensors_foreign import is_foreign
 from hear_models.checkpoints.torch_opening import holds_torch_file
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.fields import check_fields
-from hear_models.files import read_bytes
+from hear_models.foreign import read_bytes
 from hear_models.zoo.families import FamilyModule, families, family_module, new_model, officials
 
 T = TypeVar("T")

@@ -219,7 +219,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_BYTES:
             raise ImportedError(f"{path} has more than {LARGEST_BYTES >> 20} MiB. The kit writes a few kilobytes.")
-        content = json.loads(path.read_text(encoding="utf-8"))  # reads Infinity, -Infinity and NaN too
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # reads Infinity, -Infinity and NaN too
     except OSError as error:
         raise ImportedError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
     except (ValueError, RecursionError) as error:
