@@ -19,7 +19,7 @@ from hear_models.evaluation.embeddings.reading import read_clip
 from hear_models.subjects.loaded import Loaded
 from hear_models.subjects.randomness import preserved_randomness
 from hear_models.subjects.wording import ADVICE
-from hear_models.tasks.task import EVENT, Task
+from hear_models.tasks.task import EVENT, Task, TaskError
 from hear_models.validation.context import relative_change
 from hear_models.validation.timestamps import range_finding
 
@@ -51,7 +51,10 @@ def look_at_module(loaded: Loaded, task: Task) -> list[str]:
 def _lengths(loaded: Loaded, task: Task) -> list[tuple[str, str]]:
     """(split, file) of the clips, shortest first, without those that are too long to be looked at if others are not."""
     places = [(split, file) for split in task.splits for file in task.items(split)]
-    size = {place: os.path.getsize(task.audio(loaded.sample_rate, *place)) for place in places}
+    try:
+        size = {place: os.path.getsize(task.audio(loaded.sample_rate, *place)) for place in places}
+    except OSError as error:
+        raise TaskError(f"{error.filename} cannot be read: {error.strerror}. Check the task folder.") from error
     short = [place for place in places if size[place] <= LONGEST_S * loaded.sample_rate * 2 + 4096]
     return sorted(short or places, key=lambda place: size[place])
 
