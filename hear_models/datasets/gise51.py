@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,18 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from hear_models.errors import AudioFileError, HearModelsError, InputError, UsageError
+from hear_models.errors import AudioFileError, FileError, HearModelsError, InputError, UsageError
 from hear_models.files import shown
+from hear_models.foreign import open_plain, read_json, read_text, reading
 from hear_models.pipeline.audio import read_audio, resample
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 LABEL_DELIMITER, AUDIOSET_DELIMITER = ",", ";"  # names of AudioSet's classes contain commas
+
+# two pages of a data file begin with: 16 bytes, magic number, version, address, size of the map, two records of 48
+# bytes (the first begins with the size of a page), number of the last page
+LMDB_MAGIC, LMDB_HEAD = 0xBEEFC0DE, 144
+LARGEST_LIST = 1 << 29  # bytes of a CSV
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,8 @@ def read_annotations(path: Path) -> list[Annotation]:
     """
     annotations = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except FileError as error:
         raise InputError(f"{path} cannot be read ({error}). Give a text file of annotations.") from error
     for number, line in enumerate(lines, 1):
         try:
@@ -85,18 +92,20 @@ def labelled_list(path: Path, delimiter: str = LABEL_DELIMITER) -> list[Labelled
     Raises:
         InputError: a column is missing or the file cannot be read.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}). Give a CSV with the columns files and labels.") from error
-    if not rows or not {"files", "labels"} <= rows[0].keys():
-        raise InputError(f"{path} has no rows with the columns files and labels. Give both.")
-    clips = []
-    for row in rows:
-        labels = tuple(label for label in (row["labels"] or "").split(delimiter) if label)
-        clips.append(LabelledClip(row["files"], labels, None, _file_reader(path.parent / row["files"])))
-    return clips
+    with reading(path, InputError, "Give a CSV with the columns files and labels."):
+        try:
+            rows = list(csv.DictReader(io.StringIO(read_text(path, LARGEST_LIST), newline="")))
+        except (FileError, csv.Error) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}). Give a CSV with the columns files and labels."
+            ) from error
+        if not rows or not {"files", "labels"} <= rows[0].keys():
+            raise InputError(f"{path} has no rows with the columns files and labels. Give both.")
+        clips = []
+        for row in rows:
+            labels = tuple(label for label in (row["labels"] or "").split(delimiter) if label)
+            clips.append(LabelledClip(row["files"], labels, None, _file_reader(path.parent / row["files"])))
+        return clips
 
 
 def read_lmdb(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[LabelledClip]:
@@ -109,29 +118,50 @@ def read_lmdb(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[Labelled
         InputError: no LMDB file, or a record of another form.
         HearModelsError: the package `lmdb` is not installed.
     """
-    import msgpack
+    with reading(path, InputError, "Give the file that was packed."):
+        import msgpack
 
-    try:
-        import lmdb
-    except ImportError:
-        raise HearModelsError(
-            'Reading LMDB files needs another package. Run: pip install "hear-models[lmdb]"'
-        ) from None
-    try:
-        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False, readahead=False)
-    except lmdb.Error as error:
-        raise InputError(f"{path} is no LMDB file ({error}). Give the file that was packed.") from error
-    with environment, environment.begin(buffers=False) as transaction:
-        number = _unpacked(msgpack, transaction.get(b"__len__"), path, "__len__")
-        if not isinstance(number, int):
-            raise InputError(f"{path}: the number of records is {number!r}. Give a file of the authors' packer.")
-        for key in map(str, range(number)):
-            record = _unpacked(msgpack, transaction.get(key.encode()), path, key)
-            if not (isinstance(record, list) and len(record) in (2, 3) and isinstance(record[0], bytes)):
-                raise InputError(f"{path}: record {key} is not FLAC and labels. Give a file of the authors' packer.")
-            label, fold = record[1], record[2] if len(record) == 3 else None
-            labels = tuple(label.split(delimiter)) if isinstance(label, str) else (str(label),)
-            yield LabelledClip(f"{path}, record {key}", labels, fold, _bytes_reader(record[0], f"{path}, record {key}"))
+        try:
+            import lmdb
+        except ImportError:
+            raise HearModelsError(
+                'Reading LMDB files needs another package. Run: pip install "hear-models[lmdb]"'
+            ) from None
+        try:
+            _check_lmdb_size(path)
+            environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False, readahead=False)
+        except lmdb.Error as error:
+            raise InputError(f"{path} is no LMDB file ({error}). Give the file that was packed.") from error
+        with environment, environment.begin(buffers=False) as transaction:
+            number = _unpacked(msgpack, transaction.get(b"__len__"), path, "__len__")
+            if not isinstance(number, int):
+                raise InputError(f"{path}: the number of records is {number!r}. Give a file of the authors' packer.")
+            for key in map(str, range(number)):
+                record = _unpacked(msgpack, transaction.get(key.encode()), path, key)
+                if not (isinstance(record, list) and len(record) in (2, 3) and isinstance(record[0], bytes)):
+                    raise InputError(
+                        f"{path}: record {key} is not FLAC and labels. Give a file of the authors' packer."
+                    )
+                label, fold = record[1], record[2] if len(record) == 3 else None
+                labels = tuple(label.split(delimiter)) if isinstance(label, str) else (str(label),)
+                yield LabelledClip(
+                    f"{path}, record {key}", labels, fold, _bytes_reader(record[0], f"{path}, record {key}")
+                )
+
+
+def _check_lmdb_size(path: Path) -> None:
+    """The file is mapped into memory: to read behind its end would kill the process. InputError: it was cut."""
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(LMDB_HEAD)
+        if len(head) == LMDB_HEAD and struct.unpack_from("<I", head, 16)[0] == LMDB_MAGIC:
+            page = struct.unpack_from("<I", head, 40)[0]
+            file.seek(page)
+            metas = [meta for meta in (head, file.read(LMDB_HEAD)) if len(meta) == LMDB_HEAD]
+            needed = page * (1 + max(struct.unpack_from("<Q", meta, 136)[0] for meta in metas))
+            if 512 <= page <= 1 << 16 and needed <= size:
+                return
+    raise InputError(f"{path} is no LMDB file, or it was cut. Give the file that was packed.")
 
 
 def _unpacked(msgpack: Any, value: bytes | None, path: Path, key: str) -> Any:
@@ -164,13 +194,14 @@ def read_label_map(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: not that, or the indices are not 0 to n - 1.
     """
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}). Give a JSON object of name and index.") from error
-    if not isinstance(table, dict) or sorted(map(str, table.values())) != sorted(map(str, range(len(table)))):
-        raise InputError(f"{path} is no label map. Give a JSON object of names with the indices 0 to n - 1.")
-    return tuple(sorted(table, key=lambda name: int(table[name])))
+    with reading(path, InputError, "Give a JSON object of name and index."):
+        try:
+            table = read_json(path)
+        except FileError as error:
+            raise InputError(f"{path} cannot be read ({error}). Give a JSON object of name and index.") from error
+        if not isinstance(table, dict) or sorted(map(str, table.values())) != sorted(map(str, range(len(table)))):
+            raise InputError(f"{path} is no label map. Give a JSON object of names with the indices 0 to n - 1.")
+        return tuple(sorted(table, key=lambda name: int(table[name])))
 
 
 def multi_hot(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
