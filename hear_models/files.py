@@ -114,8 +114,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> str:
 
 # ---------------------------------------------------------------------------------------------- what killed runs left
 def is_left_over(name: str) -> bool:
-    """Whether a file or folder of this name is, or was, in work."""
-    return name.startswith(BEGIN) and name.endswith(END)
+    """Whether a file or folder of this name is, or was, in work, or the lock of a run."""
+    lock = name.startswith(locks.BEGIN) and name.endswith(locks.END)
+    return lock or (name.startswith(BEGIN) and name.endswith(END))
 
 
 def remove_left_over(folder: Path) -> None:

@@ -133,7 +133,7 @@ def read_json(path: str | os.PathLike[str], at_most: int = LARGEST_JSON) -> Any:
     try:
         return parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is no JSON: {reason(error)}. Replace it.") from error
+        raise FileError(f"{path} is not JSON: {reason(error)}. Replace it.") from error
 
 
 def parse_json(text: str | bytes, *, constants: bool = True) -> Any:

@@ -117,7 +117,7 @@ WRONG_FILES = {
     "two labels": (lambda f: change(f / "fold01.json", lambda c: c.update({min(c): ["ta", "thi"]})), "exactly one"),
     "empty split": (lambda f: (f / "fold02.json").write_text("{}"), "split without clips"),
     "missing split": (lambda f: (f / "fold02.json").unlink(), "fold02.json cannot be read: it is missing"),
-    "no JSON": (lambda f: (f / "fold02.json").write_text("hello"), "fold02.json cannot be read"),
+    "no JSON": (lambda f: (f / "fold02.json").write_text("hello"), "fold02.json is not JSON"),
     "vocabulary": (lambda f: (f / "labelvocabulary.csv").write_text("idx,label\n0,ta\n2,thi\n"), "idx has gaps"),
     "no task_name": (lambda f: change(f / "task_metadata.json", lambda c: c.pop("task_name")), "no task_name"),
     "metadata": (lambda f: change(f / "task_metadata.json", lambda c: c.pop("splits")), "splits is None"),

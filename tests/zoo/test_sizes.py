@@ -36,9 +36,7 @@ def test_a_size_that_the_file_cannot_fill_is_refused_at_once(family, tmp_path):
     for name in sizes(family):
         for value in (10**5, 10**7, 10**9, 10**30, -(10**9), -1, 0):
             path = tmp_path / "asked.safetensors"
-            write_checkpoint(
-                path, family=family, config={**asdict(config), name: value}, tensors=tensors, parts=parts
-            )
+            write_checkpoint(path, family=family, config={**asdict(config), name: value}, tensors=tensors, parts=parts)
             tracemalloc.start()
             began = time.monotonic()
             try:
