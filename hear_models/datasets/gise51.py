@@ -16,16 +16,16 @@ import soundfile
 
 from hear_models.errors import AudioFileError, FileError, HearModelsError, InputError, UsageError
 from hear_models.files import shown
-from hear_models.foreign import open_plain, read_json, read_text, reading
+from hear_models.foreign import open_plain, read_bytes, read_json, read_text, reading
 from hear_models.pipeline.audio import read_audio, resample
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
+LARGEST_LIST = 1 << 30  # bytes of a .csv
 LABEL_DELIMITER, AUDIOSET_DELIMITER = ",", ";"  # names of AudioSet's classes contain commas
 
 # two pages of a data file begin with: 16 bytes, magic number, version, address, size of the map, two records of 48
 # bytes (the first begins with the size of a page), number of the last page
 LMDB_MAGIC, LMDB_HEAD = 0xBEEFC0DE, 144
-LARGEST_LIST = 1 << 29  # bytes of a CSV
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class LabelledClip:
     labels: tuple[str, ...]  # one that is heard twice may stand there twice
     fold: int | None  # of ESC-50
     read: Callable[[int], np.ndarray]  # sample rate in Hz → float32 [samples], mono
+    encoded: Callable[[], bytes] | None = None  # the recording's file as it is; None: there is none
 
 
 def read_annotations(path: Path) -> list[Annotation]:
@@ -80,7 +81,7 @@ def mixture_folder(folder: Path) -> list[LabelledClip]:
         note = path.with_suffix(".txt")
         if note.exists():
             labels = tuple(annotation.label for annotation in read_annotations(note))
-            clips.append(LabelledClip(str(path), labels, None, _file_reader(path)))
+            clips.append(clip_of(path, labels))
     if not clips:
         raise InputError(f"{folder} holds no recording with a .txt of annotations beside it. See docs/tagging.md.")
     return clips
@@ -92,20 +93,17 @@ def labelled_list(path: Path, delimiter: str = LABEL_DELIMITER) -> list[Labelled
     Raises:
         InputError: a column is missing or the file cannot be read.
     """
-    with reading(path, InputError, "Give a CSV with the columns files and labels."):
-        try:
-            rows = list(csv.DictReader(io.StringIO(read_text(path, LARGEST_LIST), newline="")))
-        except (FileError, csv.Error) as error:
-            raise InputError(
-                f"{path} cannot be read ({error}). Give a CSV with the columns files and labels."
-            ) from error
-        if not rows or not {"files", "labels"} <= rows[0].keys():
-            raise InputError(f"{path} has no rows with the columns files and labels. Give both.")
-        clips = []
-        for row in rows:
-            labels = tuple(label for label in (row["labels"] or "").split(delimiter) if label)
-            clips.append(LabelledClip(row["files"], labels, None, _file_reader(path.parent / row["files"])))
-        return clips
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, LARGEST_LIST), newline="")))
+    except (FileError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}). Give a CSV with the columns files and labels.") from error
+    if not rows or not {"files", "labels"} <= rows[0].keys():
+        raise InputError(f"{path} has no rows with the columns files and labels. Give both.")
+    clips = []
+    for row in rows:
+        labels = tuple(label for label in (row["labels"] or "").split(delimiter) if label)
+        clips.append(clip_of(path.parent / row["files"], labels, row["files"]))
+    return clips
 
 
 def read_lmdb(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[LabelledClip]:
@@ -144,9 +142,7 @@ def read_lmdb(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[Labelled
                     )
                 label, fold = record[1], record[2] if len(record) == 3 else None
                 labels = tuple(label.split(delimiter)) if isinstance(label, str) else (str(label),)
-                yield LabelledClip(
-                    f"{path}, record {key}", labels, fold, _bytes_reader(record[0], f"{path}, record {key}")
-                )
+                yield packed_clip(record[0], f"{path}, record {key}", labels, fold)
 
 
 def _check_lmdb_size(path: Path) -> None:
@@ -164,6 +160,25 @@ def _check_lmdb_size(path: Path) -> None:
     raise InputError(f"{path} is no LMDB file, or it was cut. Give the file that was packed.")
 
 
+def labelled_clips(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[LabelledClip]:
+    """The clips of whatever holds some: a folder of mixtures or of shards, a shard, a .csv, an LMDB file.
+
+    Raises:
+        InputError: nothing of these.
+    """
+    from hear_models.datasets.shards import SUFFIX, read_shards
+
+    if path.is_dir():
+        shards = any(path.glob(f"*{SUFFIX}"))
+        yield from read_shards(path) if shards else mixture_folder(path)
+    elif path.suffix.lower() == SUFFIX:
+        yield from read_shards(path)
+    elif path.suffix.lower() == ".csv":
+        yield from labelled_list(path, delimiter)
+    else:
+        yield from read_lmdb(path, delimiter)
+
+
 def _unpacked(msgpack: Any, value: bytes | None, path: Path, key: str) -> Any:
     if value is None:
         raise InputError(f"{path} has no record {key}. Give a file of the authors' packer.")
@@ -173,8 +188,16 @@ def _unpacked(msgpack: Any, value: bytes | None, path: Path, key: str) -> Any:
         raise InputError(f"{path}: record {key} is damaged ({error}). Pack it again.") from error
 
 
-def _file_reader(path: Path) -> Callable[[int], np.ndarray]:
-    return lambda sample_rate: read_audio(path, sample_rate)
+def clip_of(path: Path, labels: tuple[str, ...], name: str | None = None) -> LabelledClip:
+    """A clip that is a file."""
+    return LabelledClip(
+        name or str(path), labels, None, lambda rate: read_audio(path, rate), encoded=lambda: read_bytes(path)
+    )
+
+
+def packed_clip(data: bytes, name: str, labels: tuple[str, ...], fold: int | None) -> LabelledClip:
+    """A clip that is a file within another one."""
+    return LabelledClip(name, labels, fold, _bytes_reader(data, name), encoded=lambda: data)
 
 
 def _bytes_reader(data: bytes, name: str) -> Callable[[int], np.ndarray]:
@@ -194,14 +217,13 @@ def read_label_map(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: not that, or the indices are not 0 to n - 1.
     """
-    with reading(path, InputError, "Give a JSON object of name and index."):
-        try:
-            table = read_json(path)
-        except FileError as error:
-            raise InputError(f"{path} cannot be read ({error}). Give a JSON object of name and index.") from error
-        if not isinstance(table, dict) or sorted(map(str, table.values())) != sorted(map(str, range(len(table)))):
-            raise InputError(f"{path} is no label map. Give a JSON object of names with the indices 0 to n - 1.")
-        return tuple(sorted(table, key=lambda name: int(table[name])))
+    try:
+        table = read_json(path)
+    except FileError as error:
+        raise InputError(f"{path} cannot be read ({error}). Give a JSON object of name and index.") from error
+    if not isinstance(table, dict) or sorted(map(str, table.values())) != sorted(map(str, range(len(table)))):
+        raise InputError(f"{path} is no label map. Give a JSON object of names with the indices 0 to n - 1.")
+    return tuple(sorted(table, key=lambda name: int(table[name])))
 
 
 def multi_hot(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
