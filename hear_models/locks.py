@@ -144,7 +144,8 @@ def _sign(handle: int) -> None:
     }
     with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
         os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(owner).encode(), 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, json.dumps(owner).encode())
 
 
 def _owner(lock: Path) -> str:
