@@ -24,7 +24,7 @@ FLOORS = {
     3: {FAMILIES_ROOM},
     4: {"analysis", "datasets", "subjects"},
     5: {"tasks", "speaker", "training", "validation", "corpus"},
-    6: {"evaluation.embeddings"},
+    6: {"classification", "evaluation.embeddings", "sklearn"},
     7: {"evaluation.judges"},
     8: {"evaluation.runs"},
     9: {"evaluation.board", "rereading"},

@@ -18,6 +18,7 @@ COMMANDS = {
     "info": ("hear_models.cli.info", "Show everything known about one model."),
     "download": ("hear_models.cli.download", "Fetch a model from the Hugging Face Hub and verify it."),
     "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
+    "classify": ("hear_models.cli.classify", "Fit a classifier on labelled recordings, and use it."),
     "tag": ("hear_models.cli.tag", "Say what is heard in recordings, and when."),
     "verify": ("hear_models.cli.verify", "Compare the voices in two recordings."),
     "eval-trials": ("hear_models.cli.eval_trials", "Speaker verification: EER and costs of a list of trials."),
