@@ -165,12 +165,9 @@ class ParquetOutput:
     def _groups(self, file: Path) -> Iterator[Any]:
         """The rows of a file that count: those of recordings that stand in no newer one. The whole file is verified."""
         with reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"):
-            verify_table(file)
-            with open_plain(file) as handle, self.parquet.ParquetFile(handle) as reader:
-                for index in range(reader.num_row_groups):
-                    group = reader.read_row_group(index)
-                    keep = [self._newest[name] == file for name in group.column("path").to_pylist()]
-                    yield group if all(keep) else group.filter(self.pyarrow.array(keep))
+            for group in verified_groups(file):
+                keep = [self._newest[name] == file for name in group.column("path").to_pylist()]
+                yield group if all(keep) else group.filter(self.pyarrow.array(keep))
 
     def _schema(self, rows: Rows) -> Any:
         arrow = self.pyarrow
@@ -264,6 +261,16 @@ def verify_table(file: Path) -> None:
     advice = "Embed the recordings again."
     with reading(file, FileError, advice, what="a table of embeddings"), open_plain(file) as handle:
         verify_seal(handle, at_end=True)
+
+
+def verified_groups(file: Path) -> Iterator[Any]:
+    """The row groups of a table or a part, as Arrow tables; FileError first, unless the file is as it was written."""
+    import pyarrow.parquet
+
+    verify_table(file)
+    with open_plain(file) as handle, pyarrow.parquet.ParquetFile(handle) as reader:
+        for index in range(reader.num_row_groups):
+            yield reader.read_row_group(index)
 
 
 class _Abandoned(Exception):
