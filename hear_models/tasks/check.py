@@ -37,7 +37,7 @@ from hear_models.tasks.task import (
     item_problem,
     metadata_problem,
     read_items,
-    read_json,
+    read_task_json,
     read_vocabulary,
     task_folders,
 )
@@ -130,7 +130,7 @@ def check_task(
     path = Path(folder)
     report = TaskReport(name or path.absolute().name)
     try:
-        metadata = read_json(path / METADATA)
+        metadata = read_task_json(path / METADATA)
     except TaskError as error:
         report.add(ERROR, _without_advice(error, path))
         return report

@@ -7,7 +7,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
+from hear_models.errors import FileError
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, open_plain
 
 PCM, EXTENSIBLE = 1, 0xFFFE
 UNKNOWN_SIZE = 0xFFFFFFFF  # written by ffmpeg into a pipe: the data go on to the end of the file
@@ -30,7 +31,7 @@ def read_header(path: Path) -> WavHeader:
     Raises ValueError with the reason: unreadable, or no audio.
     """
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
                 raise ValueError("empty file")
@@ -57,9 +58,16 @@ def read_header(path: Path) -> WavHeader:
                         return WavHeader(sample_rate, channels, frames, promised // frame_bytes, f"PCM_{bits}")
                     else:
                         file.seek(length + length % 2, os.SEEK_CUR)
+    except FileError as error:
+        raise ValueError("no plain file" if "no plain file" in str(error) else _reason(error)) from error
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     return _ask_libsndfile(path)
+
+
+def _reason(error: FileError) -> str:
+    cause = error.__cause__
+    return str(cause.strerror) if isinstance(cause, OSError) and cause.strerror else str(error)
 
 
 def _ask_libsndfile(path: Path) -> WavHeader:
