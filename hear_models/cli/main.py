@@ -32,6 +32,7 @@ COMMANDS = {
     "leaderboard": ("hear_models.cli.leaderboard", "Make a table from results, with intervals and published figures."),
     "gise51": ("hear_models.cli.gise51", "Isolated sound events and their mixtures: fetch, check, mix, pack."),
     "analyze": ("hear_models.cli.analyze", "Look at the filters that a model has learned."),
+    "check": ("hear_models.cli.check", "Re-read what was written, and say what was damaged since."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
 }
 

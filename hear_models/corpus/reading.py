@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hear_models.corpus.npz import read_whole
-from hear_models.corpus.table_digest import verified_groups
+from hear_models.corpus.parquet import verified_groups
 from hear_models.errors import FileError, InputError
 from hear_models.files import shown
 from hear_models.foreign import read_arrays, reading, walk
