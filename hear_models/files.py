@@ -1,15 +1,29 @@
-"""Files on disk: written whole or not at all, flushed, and named by their sha256."""
+"""Files and folders that are written whole or not at all, flushed, and never through a link of somebody else's.
+
+What is in work has a hidden name that no other run can have, `.hear-models-….part`, and is locked by its process. So
+whatever has such a name and no owner was left by a killed run: the next run that writes to the folder deletes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import shutil
+import stat
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from hear_models import locks
 from hear_models.errors import FileError
+
+BEGIN, END = ".hear-models-", ".part"  # of the name of what is in work
+UNOWNED_S = 86_400.0  # where nobody can lock: what is older was left
+_swept: set[Path] = set()
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -17,33 +31,68 @@ def shown(path: str | os.PathLike[str]) -> str:
     return repr(os.fspath(path))
 
 
+def unwritable(
+    path: str | os.PathLike[str], error: OSError, advice: str = "Check the folder and the free space."
+) -> str:
+    """The sentence on a file or folder that cannot be written."""
+    return f"{shown(path)} cannot be written: {error.strerror or error}. {advice}"
+
+
+# ----------------------------------------------------------------------------------------------- whole or not at all
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str], *, temporary: Path | None = None, flush: bool = True) -> Iterator[Path]:
-    """A name beside `path` to write to; at the end what is there becomes `path`, after an error nothing is left.
+def whole_file(path: str | os.PathLike[str], *, flush: bool = True, lasting: bool = True) -> Iterator[Path]:
+    """An empty file beside `path` to write to; at the end it becomes `path`, after an error nothing is left.
 
     Args:
-        path: in a folder that exists. A reader sees the old file or the whole new one.
-        temporary: a name of the caller's, where only one writes at a time: what a killed run left is written over.
+        path: in a folder that exists. A reader sees the old file or the whole new one; a link is replaced.
         flush: to the disk before it gets its name, so that it is whole after the power went out, too.
+        lasting: flush the folder too, so that the new name is there after that.
 
     Raises OSError.
     """
     target = Path(path)
-    part = temporary or target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    part, handle = _new(target.parent, folder=False)
     try:
         yield part
-        move_into_place(part, target, flush=flush)
+        if flush:
+            with open(part, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(part, target)
+        if flush and lasting:
+            sync_folder(target.parent)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        os.close(handle)
 
 
-def move_into_place(part: Path, target: Path, *, flush: bool = True) -> None:
-    """Give a finished file its name. Raises OSError."""
-    if flush:
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-    os.replace(part, target)
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside `path` to fill; at the end all of it is flushed and it becomes `path`, or it vanishes.
+
+    Raises OSError; `path` must not be there.
+    """
+    target = Path(path)
+    part, handle = _new(target.parent, folder=True)
+    try:
+        yield part
+        sync_tree(part)
+        os.rename(part, target)
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A private folder among the system's temporary files, removed at the end; after a kill, by the next one."""
+    part, handle = _new(Path(tempfile.gettempdir()), folder=True, mode=0o700)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        os.close(handle)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> str:
@@ -58,14 +107,110 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> str:
         with whole_file(target) as part:
             part.write_bytes(data)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise FileError(f"{target} cannot be written: {reason}. Check the folder and the free space.") from error
+        raise FileError(unwritable(target, error)) from error
     return hashlib.sha256(data).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- what killed runs left
+def is_left_over(name: str) -> bool:
+    """Whether a file or folder of this name is, or was, in work."""
+    return name.startswith(BEGIN) and name.endswith(END)
+
+
+def remove_left_over(folder: Path) -> None:
+    """Delete what killed runs left in a folder; what a living process works on stays."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if is_left_over(name):
+                with contextlib.suppress(OSError):
+                    _remove_unowned(folder / name)
+
+
+def _remove_unowned(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | locks.NO_FOLLOW)
+    try:
+        taken = locks.take(handle)
+        about = os.fstat(handle)
+        if taken is None:
+            taken = time.time() - about.st_mtime > UNOWNED_S
+        if not taken or not locks.is_at(handle, path):
+            return
+        if stat.S_ISDIR(about.st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
+    finally:
+        os.close(handle)
+
+
+def _new(parent: Path, *, folder: bool, mode: int = 0o777) -> tuple[Path, int]:
+    """(a new hidden file or folder, its locked handle); what killed runs left there goes first, once a process."""
+    key = parent.absolute()
+    if key not in _swept:
+        _swept.add(key)
+        remove_left_over(parent)
+    while True:
+        path = parent / f"{BEGIN}{secrets.token_hex(8)}{END}"
+        if folder:
+            os.mkdir(path, mode)
+        try:
+            flags = os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL
+            handle = os.open(path, flags | locks.NO_FOLLOW, 0o666)
+        except FileNotFoundError:
+            if folder and parent.is_dir():  # taken for a left one before it was locked
+                continue
+            raise
+        if locks.take(handle) is not False and locks.is_at(handle, path):
+            return path, handle
+        os.close(handle)
+
+
+# -------------------------------------------------------------------------------------------------- below an output
+def open_to_write(path: str | os.PathLike[str], *, append: bool = False) -> int:
+    """A handle on a plain file that is made if it is not there; a link is not followed. Raises OSError."""
+    ends = os.O_APPEND if append else os.O_TRUNC
+    binary = getattr(os, "O_BINARY", 0)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | ends | binary | locks.NO_FOLLOW, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no plain file", os.fspath(path))
+    return handle
+
+
+def make_folder(root: Path, folder: Path) -> None:
+    """Make `folder`, which lies below `root`, unless a link leads out of `root` on the way. Raises OSError."""
+    inner = root.resolve()
+    for part in reversed([folder, *folder.parents]):
+        if part.is_symlink() and part != root and part.is_relative_to(root) and inner not in part.resolve().parents:
+            raise OSError(errno.ELOOP, f"it is a link that leads out of {shown(root)}", os.fspath(part))
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def allocate(path: str | os.PathLike[str], n_bytes: int) -> None:
+    """Make a new file of zeros whose room on the disk is taken.
+
+    To be called before a file is mapped into memory: writing to a map for which there is no room kills the process.
+    Raises OSError.
+    """
+    Path(path).unlink(missing_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        if not n_bytes:
+            return
+        try:
+            os.posix_fallocate(handle, 0, n_bytes)
+        except (AttributeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in locks.WITHOUT_LOCKS:
+                raise
+            for at in range(0, n_bytes, 1 << 20):
+                os.write(handle, bytes(min(1 << 20, n_bytes - at)))
+    finally:
+        os.close(handle)
 
 
 def write_durably(path: Path, data: bytes) -> None:
     """Write a file and flush it to the disk, in a folder that gets its name later. Raises OSError."""
-    with open(path, "wb") as file:
+    with os.fdopen(open_to_write(path), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -81,11 +226,15 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The whole file; FileError instead of OSError."""
-    try:
-        return Path(path).read_bytes()
-    except IsADirectoryError as error:
-        raise FileError(f"{path} is a folder. Name a file.") from error
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
+def sync_tree(folder: Path) -> None:
+    """Flush everything below a folder to the disk. Raises OSError."""
+    for where, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            if os.path.islink(os.path.join(where, name)):
+                continue
+            handle = os.open(os.path.join(where, name), os.O_RDONLY | locks.NO_FOLLOW)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(where))

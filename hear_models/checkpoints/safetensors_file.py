@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 
 from hear_models.errors import CheckpointError, FileError
-from hear_models.files import read_bytes, write_atomically
+from hear_models.files import write_atomically
+from hear_models.foreign import read_bytes
 from hear_models.version import __version__
 
 if TYPE_CHECKING:

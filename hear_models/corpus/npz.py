@@ -4,24 +4,30 @@ embeddings        [steps, dim] (timestamps), [windows, dim] (scene, with --windo
 timestamps_ms     [steps] float64, centre of each step from the start of the recording (timestamps)
 window_starts_ms  [windows] float64 (scene with --window)
 metadata          a JSON string: {"settings": ..., "source": ...}
+
+The archive's comment is a digest of every other byte of the file: a file that does not match it counts as not there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
-from hear_models.errors import UsageError
-from hear_models.files import shown, whole_file
+from hear_models.errors import FileError
+from hear_models.files import make_folder, sync_folder, whole_file
+from hear_models.foreign import open_plain, read_arrays, reading
 
+SEAL = b"hear-models sha256 "  # and 64 digits: the archive's comment, its last bytes
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same embeddings give the same bytes
 
 
@@ -32,9 +38,7 @@ class NpzOutput:
 
     def __init__(self, folder: Path, settings: EmbeddingSettings, overwrite: bool) -> None:
         self.folder, self.settings, self.overwrite = folder, settings, overwrite
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{shown(folder)} is a file. Give a folder, or a name that ends in .parquet for a table.")
-        folder.mkdir(parents=True, exist_ok=True)
+        self._written: set[Path] = set()  # folders whose entries are to be flushed
 
     def path_of(self, source: AudioFile) -> Path:
         """`sub/a.wav` becomes `sub/a.wav.npz`: the ending stays, so a.wav and a.flac do not collide."""
@@ -48,22 +52,22 @@ class NpzOutput:
         path = self.path_of(source)
         if self.overwrite or not path.exists():
             return False
-        metadata = read_metadata(path)
-        if metadata is None:
-            return False  # not ours or damaged
-        refuse_mixture(str(path), metadata.get("settings", {}), self.settings)
-        found = metadata.get("source", {})
-        return bool((found.get("bytes"), found.get("modified_s")) == (info.bytes, info.modified_s))
+        try:
+            metadata = read_whole(path)
+        except FileError:
+            return False  # not ours or damaged: it is made again
+        refuse_mixture(str(path), metadata["settings"], self.settings)
+        found = metadata["source"]
+        return bool((found.get("bytes"), found.get("modified_ns")) == (info.bytes, info.modified_ns))
 
     def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         """Write one recording's file: temporary name in the same folder, flushed to the disk, renamed."""
         path = self.path_of(source)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            whole_file(path, temporary=path.with_name(f".{path.name}.tmp")) as temporary,
-            open(temporary, "wb") as file,
-        ):
+        make_folder(self.folder, path.parent)
+        with whole_file(path, lasting=False) as temporary, open(temporary, "r+b") as file:
             self._write_zip(file, info, rows)
+            _seal(file)
+        self._written.add(path.parent)
 
     def _write_zip(self, file: Any, info: AudioFileState, rows: Rows) -> None:
         metadata = {"settings": self.settings.as_dict(), "source": info.as_dict()}
@@ -81,12 +85,15 @@ class NpzOutput:
                 np.lib.format.write_array_header_1_0(entry, header)
                 for chunk, _ in rows.chunks():
                     entry.write(chunk.data)
+            archive.comment = SEAL + b"0" * 64
 
     def finish(self) -> None:
         """Nothing is left to do: every file is complete."""
 
     def close(self) -> None:
-        """Nothing is open between two files."""
+        """Make the files' names last."""
+        for folder in self._written:
+            sync_folder(folder)
 
 
 def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
@@ -95,11 +102,41 @@ def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
     archive.writestr(zipfile.ZipInfo(f"{name}.npy", _ZIP_EPOCH), buffer.getvalue())
 
 
-def read_metadata(path: Path) -> dict[str, Any] | None:
-    """The metadata of a file that `NpzOutput` wrote; None for anything else."""
+def _seal(file: IO[bytes]) -> None:
+    """Put the digest of the rest of the file into its last 64 bytes."""
+    file.seek(0)
+    digest = _digest(file)
+    file.seek(-64, os.SEEK_END)
+    file.write(digest)
+
+
+def _digest(file: IO[bytes]) -> bytes:
+    """The sha256 of a file but its last 64 bytes, in 64 digits."""
+    digest, left = hashlib.sha256(), os.fstat(file.fileno()).st_size - 64
+    while left > 0 and (block := file.read(min(1 << 20, left))):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest().encode()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the file ends like one that `NpzOutput` wrote, damaged or not."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            metadata = json.loads(str(archive["metadata"]))
-            return metadata if isinstance(metadata, dict) and "embeddings" in archive.files else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+        with open_plain(path) as file:
+            file.seek(-min(len(SEAL) + 64, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            return file.read().startswith(SEAL)
+    except (FileError, OSError):
+        return False
+
+
+def read_whole(path: Path) -> dict[str, Any]:
+    """The metadata of a file that `NpzOutput` wrote, every byte of which is as it was written; FileError otherwise."""
+    with reading(path, FileError, "Embed the recording again.", what="a file of embeddings"):
+        with open_plain(path) as file:
+            digest, end = _digest(file), file.read()
+        if not is_ours(path) or digest != end:
+            raise ValueError("its content does not match its digest")
+        metadata = json.loads(str(read_arrays(path, ["metadata"])["metadata"]))
+        if not all(isinstance(metadata[name], dict) for name in ("settings", "source")):
+            raise ValueError("it lacks its settings")
+        return dict(metadata)

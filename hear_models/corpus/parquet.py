@@ -4,7 +4,7 @@
     start_ms             float64, start of the recording (0) or window (scene); or
     timestamp_ms         float64, centre of the step (timestamps)
     embedding            fixed-size list of float32 or float16
-    source_bytes, source_modified_s, source_sample_rate, source_channels, source_duration_s
+    source_bytes, source_modified_ns, source_sample_rate, source_channels, source_duration_s
 
 The schema's metadata holds the settings as JSON under "hear_models". A row a step, rather than a list a file, keeps one
 form for both kinds, filters by time, and stays small for recordings of hours. A part is complete when its name ends in
@@ -15,66 +15,81 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
+from hear_models.corpus.table_digest import DIGEST, KEY, ColumnDigests, verified_groups
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.files import move_into_place, shown, whole_file
+from hear_models.files import remove_left_over, shown, whole_file
+from hear_models.foreign import open_plain, reading
 
 PART_BYTES = 64 << 20  # a part is closed at this size,
 PART_SECONDS = 30.0  # or this age: what a killed run has to compute again
 GROUP_BYTES = 8 << 20  # rows that are written together
-KEY = b"hear_models"
+PART_NAME = re.compile(r"part-\d{6,}\.parquet")
 
 
 class ParquetOutput:
-    """The table: which recordings are done, writing one more, and joining the parts at the end."""
+    """The table: which recordings are done, writing one more, and joining the parts at the end.
+
+    A recording that stands in several files (embedded again because it changed; a run killed between the finished table
+    and the removal of its parts) counts where it is newest: the table is the oldest, parts follow by their number.
+    """
 
     threads = 1
 
     def __init__(self, table: Path, settings: EmbeddingSettings, overwrite: bool) -> None:
         self.pyarrow, self.parquet = _import_pyarrow()
         self.table, self.settings = table, settings
-        self.folder = table.with_name(table.name + ".parts")
-        if table.is_dir():
-            raise UsageError(f"{shown(table)} is a folder. Give another name for the table.")
-        table.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = parts_of(table)
+        if self.folder.is_symlink():
+            raise UsageError(f"{shown(self.folder)} is a link. Give another name for the table, or remove it.")
         if overwrite:
             shutil.rmtree(self.folder, ignore_errors=True)
-        self._old = [] if overwrite or not table.exists() else [table]
-        self._old += sorted(self.folder.glob("part-*.parquet"))
+        remove_left_over(self.folder)
+        self._newest: dict[str, Path] = {}  # recording → the file whose rows of it count
         self._done: dict[str, tuple[int, int]] = {}
-        for file in self._old:
-            self._done.update(self._read_done(file))
-        self._replaced: set[str] = set()
+        for file in self._files(overwrite):
+            done = self._read_done(file)
+            self._done.update(done)
+            self._newest.update(dict.fromkeys(done, file))
+        self._old = self._files(overwrite)
         self.folder.mkdir(exist_ok=True)
         self._writer: Any = None
+        self._digest = ColumnDigests()
+        self._temporary: AbstractContextManager[Path] | None = None
         self._group: list[Any] = []
+        self._in_part: set[str] = set()
         self._group_bytes = self._part_bytes = 0
         self._part_began = 0.0
-        self._part_number = len(self._old)
+        self._part_number = max((int(file.stem.rpartition("-")[2]) for file in self._parts()), default=0)
+
+    def _parts(self) -> list[Path]:
+        there = self.folder.iterdir() if self.folder.exists() else ()
+        return sorted(file for file in there if PART_NAME.fullmatch(file.name))
+
+    def _files(self, overwrite: bool) -> list[Path]:
+        """What is there, the newest last."""
+        return [*([self.table] if self.table.exists() and not overwrite else []), *self._parts()]
 
     def is_done(self, source: AudioFile, info: AudioFileState) -> bool:
         """Whether the recording, unchanged since, has its rows in the table or in a part."""
         found = self._done.get(_text(source.name))
-        if found is None:
-            return False
-        if found != (info.bytes, info.modified_s):
-            self._replaced.add(_text(source.name))
-            return False
-        return True
+        return found == (info.bytes, info.modified_ns)
 
     def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         """Add a recording's rows to the current part."""
         try:
             self._append(source, info, rows)
+            self._in_part.add(_text(source.name))
         except BaseException:  # Ctrl-C too: a part that lacks rows of a recording must not count
             self._discard_part()
             raise
@@ -95,7 +110,7 @@ class ParquetOutput:
                 arrow.array(times),
                 arrow.FixedSizeListArray.from_arrays(values, rows.dim),
                 arrow.array([info.bytes] * n, arrow.int64()),
-                arrow.array([info.modified_s] * n, arrow.int64()),
+                arrow.array([info.modified_ns] * n, arrow.int64()),
                 arrow.array([info.sample_rate] * n, arrow.int32()),
                 arrow.array([info.channels] * n, arrow.int32()),
                 arrow.array([info.duration_s] * n, arrow.float64()),
@@ -108,16 +123,20 @@ class ParquetOutput:
     def finish(self) -> None:
         """Join the old table and all parts into the table, and remove the parts."""
         self._close_part()
-        files = [*self._old, *(file for file in sorted(self.folder.glob("part-*.parquet")) if file not in self._old)]
-        if files and files != [self.table]:
+        parts = self._parts()
+        files = [*([self.table] if self.table in self._old else []), *parts]
+        if parts:
             schema = self.parquet.read_schema(files[-1])
             with (
-                whole_file(self.table, temporary=self.table.with_name(f".{self.table.name}.tmp")) as temporary,
+                whole_file(self.table) as temporary,
                 self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer,
             ):
+                digest = ColumnDigests()
                 for file in files:
                     for group in self._groups(file):
+                        digest.add(group)
                         writer.write_table(group)
+                writer.add_key_value_metadata({DIGEST: digest.hexdigest(schema.metadata[KEY])})
         shutil.rmtree(self.folder)
 
     def close(self) -> None:
@@ -128,14 +147,12 @@ class ParquetOutput:
                 self.folder.rmdir()
 
     def _groups(self, file: Path) -> Iterator[Any]:
-        """The row groups of a file, without the recordings that were embedded again since."""
-        with self.parquet.ParquetFile(file) as reader:
-            for index in range(reader.num_row_groups):
-                group = reader.read_row_group(index)
-                if file in self._old and self._replaced:
-                    keep = [path not in self._replaced for path in group.column("path").to_pylist()]
-                    group = group.filter(self.pyarrow.array(keep))
-                yield group
+        """The rows of a file that count: those of recordings that stand in no newer one. The whole file is verified."""
+        with reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"):
+            for group in verified_groups(file):
+                names = group.column("path").to_pylist()
+                keep = [self._newest[name] == file for name in names]
+                yield group if all(keep) else group.filter(self.pyarrow.array(keep))
 
     def _schema(self, rows: Rows) -> Any:
         arrow = self.pyarrow
@@ -146,7 +163,7 @@ class ParquetOutput:
                 ("timestamp_ms" if self.settings.kind == "timestamps" else "start_ms", arrow.float64()),
                 ("embedding", arrow.list_(value, rows.dim)),
                 ("source_bytes", arrow.int64()),
-                ("source_modified_s", arrow.int64()),
+                ("source_modified_ns", arrow.int64()),
                 ("source_sample_rate", arrow.int32()),
                 ("source_channels", arrow.int32()),
                 ("source_duration_s", arrow.float64()),
@@ -159,50 +176,81 @@ class ParquetOutput:
             return
         if self._writer is None:
             self._part_number += 1
-            while (path := self.folder / f"part-{self._part_number:06d}.parquet").exists():
-                self._part_number += 1
-            self._part_path = path
-            self._writer = self.parquet.ParquetWriter(f"{path}.tmp", self._group[0].schema, **_OPTIONS)
-        self._writer.write_table(self.pyarrow.Table.from_batches(self._group))
+            self._part_path = self.folder / f"part-{self._part_number:06d}.parquet"
+            self._temporary, self._digest = whole_file(self._part_path), ColumnDigests()
+            path = self._temporary.__enter__()
+            self._writer = self.parquet.ParquetWriter(path, self._group[0].schema, **_OPTIONS)
+        table = self.pyarrow.Table.from_batches(self._group)
+        self._digest.add(table)
+        self._writer.write_table(table)
         self._part_bytes += self._group_bytes
         self._group, self._group_bytes = [], 0
 
     def _close_part(self) -> None:
-        self._write_group()
-        if self._writer is None:
-            return
         try:
+            self._write_group()
+            if self._writer is None:
+                return
+            settings = self._writer.schema.metadata[KEY]
+            self._writer.add_key_value_metadata({DIGEST: self._digest.hexdigest(settings)})
             self._writer.close()
-            move_into_place(Path(f"{self._part_path}.tmp"), self._part_path)
-            self._writer, self._part_bytes, self._part_began = None, 0, 0.0
+            assert self._temporary is not None
+            temporary, self._temporary = self._temporary, None
+            temporary.__exit__(None, None, None)
+            self._newest.update(dict.fromkeys(self._in_part, self._part_path))
+            self._forget_part()
         except BaseException:
             self._discard_part()
             raise
 
     def _discard_part(self) -> None:
-        self._group, self._group_bytes, self._part_bytes, self._part_began = [], 0, 0, 0.0
-        writer, self._writer = self._writer, None
+        writer, temporary = self._writer, self._temporary
+        self._forget_part()
         if writer is not None:
             with suppress(Exception):  # the disk may be full
                 writer.close()
-            Path(f"{self._part_path}.tmp").unlink(missing_ok=True)
+        if temporary is not None:
+            with suppress(_Abandoned):
+                temporary.__exit__(_Abandoned, _Abandoned(), None)
+
+    def _forget_part(self) -> None:
+        self._writer = self._temporary = None
+        self._group, self._in_part = [], set()
+        self._group_bytes, self._part_bytes, self._part_began = 0, 0, 0.0
 
     def _read_done(self, file: Path) -> dict[str, tuple[int, int]]:
-        try:
-            with self.parquet.ParquetFile(file) as reader:
-                found = json.loads((reader.schema_arrow.metadata or {}).get(KEY, b"{}"))
-                refuse_mixture(str(file), found, self.settings)
-                done: dict[str, tuple[int, int]] = {}
-                for batch in reader.iter_batches(columns=["path", "source_bytes", "source_modified_s"]):
-                    done.update((path, (n, at)) for path, n, at in zip(*batch.to_pydict().values(), strict=True))
-                return done
-        except (self.pyarrow.ArrowException, OSError, KeyError) as error:
-            raise HearModelsError(
-                f"{shown(file)} cannot be read as a table of embeddings: {error}. Replace it with --overwrite."
-            ) from error
+        with (
+            reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"),
+            open_plain(file) as handle,
+            self.parquet.ParquetFile(handle) as reader,
+        ):
+            found = json.loads((reader.schema_arrow.metadata or {}).get(KEY, b"{}"))
+            if not isinstance(found, dict):
+                raise ValueError("it lacks its settings")
+            refuse_mixture(str(file), found, self.settings)
+            done: dict[str, tuple[int, int]] = {}
+            for batch in reader.iter_batches(columns=["path", "source_bytes", "source_modified_ns"]):
+                done.update((path, (n, at)) for path, n, at in zip(*batch.to_pydict().values(), strict=True))
+            return done
 
 
-_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["path"]}
+class _Abandoned(Exception):
+    """Tells `whole_file` that a part is not to be kept."""
+
+
+def _damaged(file: Path, table: Path) -> str:
+    """What to do about a table or a part that cannot be read."""
+    if file == table:
+        return "Move it away, or replace it with --overwrite."
+    return "Delete that part; the same command embeds its recordings again."
+
+
+def parts_of(table: Path) -> Path:
+    """The folder in which a table grows."""
+    return table.with_name(table.name + ".parts")
+
+
+_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["path"], "write_page_checksum": True}
 
 
 def _text(name: str) -> str:

@@ -20,9 +20,9 @@ from hear_models.corpus.prefetch import End, Prefetcher, Window
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, embedding_settings
 from hear_models.corpus.writing import Output, WriteBehind
-from hear_models.errors import HearModelsError
+from hear_models.errors import HearModelsError, UsageError
 from hear_models.files import shown
-from hear_models.locks import only_writer
+from hear_models.locks import beside, inside, only_writer
 from hear_models.pipeline.encoders import Batch, ClipStream, Encoders, device_of
 from hear_models.pipeline.model import HearModel
 
@@ -136,8 +136,8 @@ def embed_audio_files(
     is_table = target.suffix.lower() == ".parquet"
     target_of: type[ParquetOutput] | type[NpzOutput] = ParquetOutput if is_table else NpzOutput
     try:
-        out: Output = target_of(target, settings, overwrite)
-        with only_writer(out.folder, target):
+        with only_writer(_made_ready(target, is_table), target):  # before anything is read, or removed
+            out: Output = target_of(target, settings, overwrite)
             try:
                 todo = _todo(sources, out, summary)
                 run = _CorpusEmbedder(model, settings, out, summary, progress or (lambda _: None))
@@ -151,6 +151,16 @@ def embed_audio_files(
             "Finished recordings are kept; the same command goes on from here."
         ) from error
     return summary
+
+
+def _made_ready(target: Path, is_table: bool) -> Path:
+    """Make the folder that is needed; returns the output's lock. UsageError: there is something else of that name."""
+    if is_table and target.is_dir():
+        raise UsageError(f"{shown(target)} is a folder. Give another name for the table.")
+    if not is_table and target.exists() and not target.is_dir():
+        raise UsageError(f"{shown(target)} is a file. Give a folder, or a name that ends in .parquet for a table.")
+    (target.parent if is_table else target).mkdir(parents=True, exist_ok=True)
+    return beside(target) if is_table else inside(target)
 
 
 def _todo(sources: list[AudioFile], out: Output, summary: CorpusSummary) -> list[tuple[AudioFile, AudioFileState]]:

@@ -43,7 +43,7 @@ class AudioFileState:
 
     name: str
     bytes: int
-    modified_s: int
+    modified_ns: int
     sample_rate: int = 0
     channels: int = 0
     duration_s: float = 0.0
@@ -52,7 +52,7 @@ class AudioFileState:
     def of(cls, source: AudioFile) -> AudioFileState:
         """Raises OSError if the file is not there."""
         status = os.stat(source.path)
-        return cls(source.name, status.st_size, int(status.st_mtime))
+        return cls(source.name, status.st_size, status.st_mtime_ns)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -229,7 +229,8 @@ def write_mixtures(
         foreground, background: folders with a subfolder of .wav or .flac for each label.
         official: 16 bits as the authors' conversion makes them (quirk "flac-floor").
     """
-    from hear_models.files import whole_file, write_atomically
+    from hear_models.datasets.writing import write_flac
+    from hear_models.files import write_atomically
 
     events, backgrounds = Library(foreground), Library(background)
     output.mkdir(parents=True, exist_ok=True)
@@ -246,6 +247,5 @@ def write_mixtures(
         lines = [f"{e.event_time_s}\t{e.end_s}\t{e.label}\r\n" for e in mixture.by_time()]
         write_atomically(path.with_suffix(".txt"), "".join(lines).encode())
         samples = sixteen_bits(render(mixture), official)
-        with whole_file(path, flush=False) as temporary:
-            soundfile.write(temporary, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        write_flac(path, samples, SAMPLE_RATE)
     return mixtures

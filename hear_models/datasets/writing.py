@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +14,31 @@ import numpy as np
 import numpy.typing as npt
 
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.files import whole_file, write_atomically
+from hear_models.files import make_folder, whole_file, write_atomically
+from hear_models.foreign import is_plain, read_text
+from hear_models.locks import inside, only_writer
 
 SETTINGS_FILE = "corpus.json"
 FILES_PER_FOLDER = 1000
 
 
-def write_flac(path: Path, audio: npt.NDArray[np.float32], sample_rate: int) -> None:
+def write_flac(
+    path: Path, audio: npt.NDArray[np.float32 | np.int16], sample_rate: int, root: Path | None = None
+) -> None:
     """Write mono float `[samples]` in [-1, 1] as 16-bit FLAC; the file appears complete or not at all.
+
+    Folders are made, below `root` none through a link that leads out of it.
 
     Raises `HearModelsError` where the folder cannot be written to or the disk is full.
     """
     import soundfile
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as temporary, open(temporary, "wb") as file:
-            soundfile.write(file, audio, sample_rate, format="FLAC", subtype="PCM_16")
+        packed = io.BytesIO()  # in memory first: the library hides a full disk behind an assertion
+        soundfile.write(packed, audio, sample_rate, format="FLAC", subtype="PCM_16")
+        make_folder(root or path.parent, path.parent)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(packed.getbuffer())
     except (OSError, soundfile.LibsndfileError) as error:
         raise HearModelsError(f"{path} could not be written ({error}). Make room, or choose another folder.") from error
 
@@ -42,9 +52,9 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     note = folder / SETTINGS_FILE
     text = json.dumps(settings, sort_keys=True)
     if note.exists():
-        if note.read_text() != text:
+        if (found := read_text(note)) != text:
             raise UsageError(
-                f"{folder} holds a corpus made with other settings ({note.read_text()}). "
+                f"{folder} holds a corpus made with other settings ({found}). "
                 "Choose another folder, or the same settings to go on with it."
             )
         return
@@ -70,16 +80,21 @@ def write_corpus(
 
     def one(index: int) -> float:
         path = folder / f"{index // FILES_PER_FOLDER:03d}" / f"{name}_{index:06d}.flac"
-        if path.exists():
-            return float(soundfile.info(path).duration)
+        if is_plain(path):
+            with suppress(soundfile.LibsndfileError):  # damaged: made again
+                return float(soundfile.info(path).duration)
         audio = make(index)
         if audio is None:
             return 0.0
-        write_flac(path, audio, sample_rate)
+        write_flac(path, audio, sample_rate, folder)
         return audio.size / sample_rate
 
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made ({error.strerror}). Choose another folder.") from error
     files, total, index = 0, 0.0, 0
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with only_writer(inside(folder), folder, "folder"), ThreadPoolExecutor(max_workers=workers) as pool:
         while total < seconds:
             # no more at once than are surely still needed, by the mean so far: the end does not depend on `workers`
             batch = max(1, min(64, int((seconds - total) * index / (2 * total)))) if total else 1

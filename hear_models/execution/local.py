@@ -6,17 +6,22 @@ Nothing heavy is imported here: a worker limits its threads before numpy and tor
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
+import site
+import subprocess
 import sys
+import sysconfig
+import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any, Generic
 
 from hear_models.execution.pool import Done, Job
@@ -27,7 +32,7 @@ GRACE_S = 5.0  # that a worker gets to end by itself when a run is stopped
 
 @dataclass
 class _Worker(Generic[Job]):
-    process: SpawnProcess
+    process: subprocess.Popen[bytes]
     connection: Connection
     job: Job | None = None
     began: float = 0.0
@@ -55,10 +60,13 @@ class Workers(Generic[Job]):
             worker.connection.close()  # an idle worker ends when nobody is at the other end
         until = time.monotonic() + GRACE_S
         for worker in self._workers:
-            worker.process.join(max(0.0, until - time.monotonic()))
-            if worker.process.is_alive():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, until - time.monotonic()))
+            if worker.process.poll() is None:
                 worker.process.kill()
-                worker.process.join()
+                worker.process.wait()
+            assert worker.process.stdin is not None
+            worker.process.stdin.close()
         self._workers = []
 
     def submit(self, job: Job) -> None:
@@ -91,9 +99,10 @@ class Workers(Generic[Job]):
         try:
             answer = worker.connection.recv()
         except (EOFError, OSError):  # it died with the job
-            worker.process.join(GRACE_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(GRACE_S)
             self._workers.remove(worker)
-            return Done(job, wall_s, error=_death(worker.process.exitcode))
+            return Done(job, wall_s, error=_death(worker.process.poll()))
         return Done(job, wall_s, **answer)
 
     def _start_jobs(self) -> None:
@@ -108,12 +117,15 @@ class Workers(Generic[Job]):
                 worker.connection.send(worker.job)
 
     def _start_worker(self) -> _Worker[Job]:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self.function.__module__, self.function.__name__))
-        process.daemon = True
-        with _environment(dict.fromkeys(THREAD_VARIABLES, "1")):
-            process.start()
+        ours, theirs = multiprocessing.Pipe()
+        told = [clean_path(), theirs.fileno(), self.function.__module__, self.function.__name__]
+        process = subprocess.Popen(
+            # isolated: nothing in the current folder or in PYTHONPATH stands in for a module of Python's own
+            [sys.executable, "-I", "-c", _BEGIN, json.dumps(told)],
+            stdin=subprocess.PIPE,  # held open: the worker ends when it closes
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")},
+        )
         theirs.close()
         worker: _Worker[Job] = _Worker(process, ours)
         self._workers.append(worker)
@@ -128,24 +140,48 @@ def _death(exit_code: int | None) -> str:
     return f"its process ended with exit code {exit_code}."
 
 
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Any:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+_BEGIN = """
+import json, sys
+path, handle, module, name = json.loads(sys.argv[1])
+sys.path[:] = path
+from hear_models.execution.local import serve
+serve(handle, module, name)
+"""
 
 
-def _serve(connection: Connection, module: str, name: str) -> None:
+def clean_path() -> list[str]:
+    """Where a worker looks for modules: in Python's own first, then in this package, then in what is installed.
+
+    The folders of this process come last and the current folder not at all, so that a json.py or numpy.py beside
+    somebody's module is not run in place of the real one.
+    """
+    own = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    own += [entry for entry in sys.path if entry.endswith(".zip") or Path(entry).name == "lib-dynload"]
+    package = str(Path(__file__).parents[2])
+    installed = [entry for entry in (*site.getsitepackages(), site.getusersitepackages()) if entry in sys.path]
+    others = [os.path.abspath(entry) for entry in sys.path if entry]
+    return list(dict.fromkeys([*own, package, *installed, *others]))
+
+
+def _end_with_parent() -> None:
+    """Standard input is a pipe that nobody writes to: it ends when the process that started this one does."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)  # unwinds, if Python gets to it
+        time.sleep(GRACE_S)
+        os._exit(143)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def serve(handle: int, module: str, name: str) -> None:
     """A worker's life: receive a job, do it, answer; end when the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that a judge's own process is ended too
+    _end_with_parent()
+    connection = Connection(handle)
     from importlib import import_module
 
     function = getattr(import_module(module), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hear_models.errors import UsageError
-from hear_models.files import whole_file
+from hear_models.files import write_atomically
 
 SMALLEST = 1e-6  # rates are clipped for drawing only: a probit of 0 is infinite
 TICKS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
@@ -71,5 +72,6 @@ def _pyplot_free_figure() -> Any:
 def _finish(figure: Any, axes: Any, path: Path) -> None:
     axes.grid(color="0.9")
     axes.legend()
-    with whole_file(path) as part:
-        figure.savefig(part, format=path.suffix.lower().removeprefix("."), dpi=150)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.lower().removeprefix("."), dpi=150)
+    write_atomically(path, picture.getvalue())

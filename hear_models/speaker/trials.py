@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hear_models.errors import InputError
-from hear_models.files import read_bytes
+from hear_models.foreign import read_bytes
 
 COLUMNS = {
     "VoxCeleb1 ID": "id",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor
 
 from hear_models.errors import AudioFileError, FileError, HearModelsError, InputError
-from hear_models.files import shown, whole_file
+from hear_models.files import make_folder, shown, whole_file
+from hear_models.foreign import read_arrays, reading
 from hear_models.pipeline.audio import read_audio
 from hear_models.pipeline.encoders import ClipStream, Encoders
 from hear_models.pipeline.plan import Purpose
@@ -72,9 +72,10 @@ class VoiceCache:
     def get(self, name: str) -> np.ndarray | None:
         """The embeddings [crops, dim] of a recording, if they are there and the recording is the same."""
         try:
-            with np.load(self.path(name), allow_pickle=False) as file:
-                kept, found = file["recording"], file["embeddings"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged: computed again
+            with reading(self.path(name), FileError, "It is computed again."):
+                arrays = read_arrays(self.path(name))
+                kept, found = arrays["recording"], arrays["embeddings"]
+        except FileError:  # not there, or damaged: computed again
             return None
         return np.asarray(found) if np.array_equal(kept, _state(self.audio / name)) else None
 
@@ -82,7 +83,8 @@ class VoiceCache:
         """Keep the embeddings of a recording; the file is whole or not there."""
         path = self.path(name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder, path.parent)
             with whole_file(path, flush=False) as part, part.open("wb") as file:
                 np.savez(file, embeddings=embeddings, recording=_state(self.audio / name))
         except OSError as error:

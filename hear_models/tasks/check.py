@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hear_models.files import is_left_over
 from hear_models.tasks.known_tasks import RATES, differences, known_tasks, origin_of
+from hear_models.tasks.resample_task import unfinished
 from hear_models.tasks.task import (
     EVENT,
     METADATA,
@@ -33,6 +35,7 @@ from hear_models.tasks.wav_header import WavHeader, read_header
 ERROR, WARNING, NOTE = "error", "warning", "note"
 BATCH = 1024  # rows of a training batch of the kit; its BatchNorm fails on a last batch of one
 THREADS = 8
+LEFT_OVER = "left by a run that was killed, or of one that is going on"
 Progress = Callable[[str, int, int], None]  # task's name, clips looked at, clips in all
 
 
@@ -86,11 +89,15 @@ def check_tasks(
     reports = []
     if not only:
         tasks = [folder for folder in folders if _looks_like_a_task(folder)]
-        strangers = sorted(entry.name for entry in root.iterdir() if entry not in tasks)
+        names = sorted(entry.name for entry in root.iterdir() if entry not in tasks)
+        left, strangers = [n for n in names if is_left_over(n)], [n for n in names if not is_left_over(n)]
+        report = TaskReport(root.absolute().name or str(root), is_task=False)
+        if left:
+            report.add(ERROR, f"{LEFT_OVER}; the released kit takes it for a task and fails. Remove it", left)
         if strangers:
-            report = TaskReport(root.absolute().name or str(root), is_task=False)
             text = "no task; the released kit takes every entry of the folder for one and fails. Move it away"
             report.add(ERROR, text, strangers)
+        if names:
             reports.append(report)
         folders = tasks
     for folder in folders:
@@ -224,7 +231,16 @@ def _text_of(entry: Any) -> str:
 def _check_entries(path: Path, metadata: dict[str, Any], report: TaskReport) -> None:
     """What lies in the task's folder and belongs to nothing."""
     expected = {METADATA, VOCABULARY, *(f"{split}.json" for split in metadata["splits"]), *map(str, RATES)}
-    extra = sorted(entry.name for entry in path.iterdir() if entry.name not in expected)
+    there = sorted(entry.name for entry in path.iterdir() if entry.name not in expected)
+    halves = {unfinished(path, rate).name: rate for rate in RATES}
+    for name in there:
+        if name in halves:
+            rate = halves[name]
+            text = f"resampling to {rate} Hz was not finished: `hear-models tasks resample` goes on, or remove it"
+            report.add(WARNING, text, [name])
+    if left := [name for name in there if is_left_over(name)]:
+        report.add(WARNING, f"{LEFT_OVER}. Remove it", left)
+    extra = [name for name in there if name not in halves and not is_left_over(name)]
     if extra:
         report.add(WARNING, "extra in the task's folder, read by nobody", extra)
 
@@ -256,7 +272,10 @@ def _check_audio(
         missing = [name for name in files if name not in there]
         if missing:
             report.add(ERROR, f"missing at {rate} Hz: {len(missing)} of {len(files)} clips", missing)
-        if extra := sorted((there - set(files)) | stray):
+        others = (there - set(files)) | stray
+        if left := sorted(name for name in others if is_left_over(name.rpartition("/")[2])):
+            report.add(WARNING, f"{LEFT_OVER}. Remove it", left)
+        if extra := sorted(others - set(left)):
             report.add(WARNING, f"extra at {rate} Hz: {len(extra)} that no SPLIT.json names", extra)
         present = [name for name in files if name in there]
         results: list[WavHeader | str] = []

@@ -308,7 +308,7 @@ def _make(task: Toy, folder: Path, seed: int, rates: Sequence[int], made_by: dic
             name = f"{zlib.crc32(f'{seed} {task.folder} {number}'.encode()):08x}{number:03d}.wav"  # in no order
             number += 1
             for rate in rates:
-                write_wav(folder / str(rate) / split / name, resample(samples, toy.RATE, rate), rate)
+                write_wav(folder, folder / str(rate) / split / name, resample(samples, toy.RATE, rate), rate)
             items[name] = _told(task, known, drawn)
         splits[split] = items
     write_task_files(folder, _metadata(task, known, {**made_by, "rates": list(rates)}), task.labels, splits)

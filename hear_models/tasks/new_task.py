@@ -247,7 +247,7 @@ def _write_audio(
                 return str(error)
             if options.sample_duration is not None:
                 samples = fit(samples, round(options.sample_duration * rate))
-            write_wav(folder / str(rate) / split / name, samples, rate)
+            write_wav(folder, folder / str(rate) / split / name, samples, rate)
             length = length or len(samples)
         return length
 

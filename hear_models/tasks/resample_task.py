@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hear_models.errors import UsageError
+from hear_models.files import make_folder, sync_folder, sync_tree, unwritable
+from hear_models.locks import beside, only_writer
 from hear_models.pipeline.audio import read_audio
 from hear_models.tasks.known_tasks import RATES
 from hear_models.tasks.task import Task, TaskError
 from hear_models.tasks.task_writing import fit, write_wav
+from hear_models.tasks.wav_header import read_header
 
 
 def resample_task(
@@ -25,9 +28,10 @@ def resample_task(
     """Write `task.folder/sample_rate` from `source_rate` (default: the highest that is there); returns clips written.
 
     soxr "HQ" and 16 bits: near to, not bit-equal with, the 16 kHz archive, which ffmpeg made with soxr from the
-    originals. The folder appears when it is complete; a run that was stopped goes on where it was. If the folder is
-    there, only clips that it lacks are written. Raises UsageError for an unusable rate, TaskError or AudioFileError
-    for a clip that cannot be read or written.
+    originals. The folder appears when it is complete and flushed; a run that was stopped goes on where it was. If the
+    folder is there, only clips that it lacks, or that are empty or cut off, are written.
+
+    Raises UsageError for an unusable rate, TaskError or AudioFileError for a clip that cannot be read or written.
     """
     if sample_rate not in RATES:
         raise UsageError(f"{sample_rate} Hz is no rate of HEAR's tasks. Use one of {', '.join(map(str, RATES))}.")
@@ -40,7 +44,33 @@ def resample_task(
         shown = ", ".join(map(str, there)) or "none"
         raise UsageError(f"{task.folder} has no {source_rate} Hz to resample from. There are: {shown}.")
     final = task.folder / str(sample_rate)
-    work = final if final.exists() else task.folder / f".{sample_rate}.part"
+    with only_writer(beside(final), final, "--sample-rate"):
+        work = final if final.exists() else unfinished(task.folder, sample_rate)
+        try:
+            make_folder(task.folder, work)
+        except OSError as error:
+            raise TaskError(unwritable(work, error, "Remove it, or check the folder.")) from error
+        written = _write_clips(task, sample_rate, source_rate, work, work == final, workers, progress)
+        if work != final:
+            _rename(work, final)
+        return written
+
+
+def unfinished(folder: Path, sample_rate: int) -> Path:
+    """Where the clips of a rate lie until there are all of them."""
+    return folder / f".{sample_rate}.part"
+
+
+def _write_clips(
+    task: Task,
+    sample_rate: int,
+    source_rate: int,
+    work: Path,
+    flush: bool,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    """Write what `work` lacks; returns how many."""
     clips = [(split, file) for split in task.splits for file in task.items(split)]
     duration = task.sample_duration
     wanted = None if duration is None else round(duration * sample_rate)
@@ -48,12 +78,12 @@ def resample_task(
     def one(clip: tuple[str, str]) -> bool:
         split, file = clip
         target = work / split / file
-        if target.exists():
+        if _is_whole(target):
             return False
         samples = read_audio(task.audio(source_rate, split, file), sample_rate)
         if wanted is not None and abs(len(samples) - wanted) <= 2:  # a rounded length of the source, rounded again
             samples = fit(samples, wanted)
-        write_wav(target, samples, sample_rate)
+        write_wav(task.folder, target, samples, sample_rate, flush=flush)
         return True
 
     written = done = 0
@@ -64,13 +94,22 @@ def resample_task(
             done += len(part)
             if progress:
                 progress(done, len(clips))
-    if work != final:
-        _rename(work, final)
     return written
+
+
+def _is_whole(clip: Path) -> bool:
+    """False for a clip that a power cut left empty or short, too."""
+    try:
+        header = read_header(clip)
+    except ValueError:
+        return False
+    return 0 < header.frames == header.frames_promised
 
 
 def _rename(work: Path, final: Path) -> None:
     try:
+        sync_tree(work)
         os.rename(work, final)
+        sync_folder(final.parent)
     except OSError as error:
         raise TaskError(f"{final} cannot be made: {error.strerror}. Look into {work}.") from error

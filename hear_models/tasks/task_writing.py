@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hear_models.errors import UsageError
-from hear_models.files import whole_file, write_atomically
+from hear_models.files import make_folder, unwritable, whole_file, whole_folder, write_atomically
 from hear_models.tasks.task import METADATA, VOCABULARY, TaskError
 
 MULTICLASS_METRICS = ("top1_acc", "mAP", "d_prime", "aucroc")  # the first is the primary one, as in HEAR's tasks
@@ -36,27 +33,16 @@ METRICS = (  # everything that the kit can compute
 def building(folder: Path) -> Iterator[Path]:
     """A hidden folder beside `folder` to build in; it becomes `folder` at the end, or vanishes on any failure.
 
-    Raises UsageError if `folder` exists or its parent cannot be written.
+    Raises UsageError if `folder` exists, TaskError if it cannot be written.
     """
     if folder.exists():
         raise UsageError(f"{folder} exists already. Choose another name, or remove it first.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        with whole_folder(folder) as temporary:
+            yield temporary
     except OSError as error:
-        raise UsageError(f"{folder.parent} cannot be written: {error.strerror}. Choose another folder.") from error
-    try:
-        umask = os.umask(0)  # mkdtemp makes a private folder; the result gets the permissions of any other
-        os.umask(umask)
-        os.chmod(temporary, 0o777 & ~umask)
-        yield temporary
-        try:
-            os.rename(temporary, folder)
-        except OSError as error:
-            raise TaskError(f"{folder} cannot be made: {error.strerror}. Choose another name.") from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        raise TaskError(unwritable(folder, error, "Choose another folder, or make room.")) from error
 
 
 def write_task_files(
@@ -93,14 +79,19 @@ def wav_bytes(samples: npt.NDArray[np.floating], sample_rate: int) -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
 
 
-def write_wav(path: Path, samples: npt.NDArray[np.floating], sample_rate: int) -> None:
-    """Write a clip, complete or not at all; makes the folders. Raises TaskError: no room, no permission."""
+def write_wav(
+    root: Path, path: Path, samples: npt.NDArray[np.floating], sample_rate: int, *, flush: bool = False
+) -> None:
+    """Write a clip, complete or not at all; makes the folders, none through a link that leads out of `root`.
+
+    Not flushed: the task's folder is, as a whole, before it gets its name. Raises TaskError: no room, no permission.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path, flush=False) as temporary:
+        make_folder(root, path.parent)
+        with whole_file(path, flush=flush) as temporary:
             temporary.write_bytes(wav_bytes(samples, sample_rate))
     except OSError as error:
-        raise TaskError(f"{path} cannot be written: {error.strerror}. Make room, or choose another folder.") from error
+        raise TaskError(unwritable(path, error, "Make room, or choose another folder.")) from error
 
 
 def fit(samples: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:

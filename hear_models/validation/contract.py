@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hear_models.files import scratch_folder
 from hear_models.subjects.module import ModuleFault
 from hear_models.subjects.naming import FUNCTIONS
 from hear_models.subjects.wording import call_text
@@ -205,7 +205,7 @@ def check_finite(ctx: Context) -> Iterator[Finding]:
 
 def check_weights_path(ctx: Context) -> Iterator[Finding]:
     """A path that does not exist, or holds rubbish, raises; two files give two models."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         missing = Path(folder) / "no_such_weights.safetensors"
         rubbish = Path(folder) / "rubbish.safetensors"
         rubbish.write_bytes(b"these bytes are no weights\n" * 50)

@@ -19,7 +19,7 @@ from hear_models.checkpoints.readers import READERS, format_of
 from hear_models.checkpoints.safetensors_file import part_of, write_checkpoint
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.fields import check_fields
-from hear_models.files import read_bytes
+from hear_models.foreign import read_bytes
 from hear_models.zoo.families import FamilyModule, families, family_module, new_model, officials
 
 T = TypeVar("T")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from hear_models.checkpoints.mapping import Official
     from hear_models.pipeline.model import HearModel
 
-GROUND = frozenset({"errors", "fields", "files", "locks", "resources", "version"})  # beside the families, and none
+# beside the families, and none
+GROUND = frozenset({"errors", "fields", "files", "foreign", "locks", "resources", "version"})
 
 
 class FamilyModule(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from hear_models.checkpoints.manifest import Manifest
 from hear_models.checkpoints.safetensors_file import Header, read_checkpoint, verify, write_checkpoint
 from hear_models.checkpoints.upload import FILE, Upload, check_branch, check_repository_name, upload
 from hear_models.errors import CheckpointError, UsageError
-from hear_models.files import read_bytes
+from hear_models.files import scratch_folder
+from hear_models.foreign import read_bytes
 from hear_models.pipeline.model import HearModel
 from hear_models.zoo.families import family_module
 from hear_models.zoo.licensing import inherited, official_release, rule
@@ -78,7 +78,7 @@ def publish(
     if permission is not None and not permission.strip():
         raise UsageError("the permission is empty. Write who allowed it, and when.")
     if isinstance(model, HearModel):
-        with tempfile.TemporaryDirectory(prefix="hear-models-") as folder:
+        with scratch_folder() as folder:
             path, changed = file_of(model, Path(folder), training)
             candidate = examine(path)
         if changed:

@@ -16,7 +16,7 @@ import hear_models
 from hear_models.corpus import parquet, rows, run
 from hear_models.corpus.run import embed_files
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.locks import only_writer
+from hear_models.locks import inside, only_writer
 from hear_models.pipeline.audio import read_audio
 from hear_models.pipeline.model import HearModel
 
@@ -59,10 +59,10 @@ def test_every_recording_gets_its_file_in_the_same_folders(corpus: Path, tmp_pat
         np.testing.assert_allclose(found["embeddings"], expected, rtol=1e-4, atol=1e-5)
         assert found["embeddings"].dtype == np.float32
     about = load(tmp_path / "out/a.flac.npz")["metadata"]
-    assert about["source"] | {"bytes": 0, "modified_s": 0} == {
+    assert about["source"] | {"bytes": 0, "modified_ns": 0} == {
         "name": "a.flac",
         "bytes": 0,
-        "modified_s": 0,
+        "modified_ns": 0,
         "sample_rate": 44100,
         "channels": 2,
         "duration_s": 2.5,
@@ -264,7 +264,7 @@ def test_a_write_that_fails_stops_the_run_and_leaves_nothing_half_written(
 def test_two_runs_do_not_write_to_one_output(corpus: Path, tmp_path: Path, tiny: HearModel) -> None:
     pytest.importorskip("fcntl")
     (tmp_path / "out").mkdir()
-    with only_writer(tmp_path / "out", tmp_path / "out"), pytest.raises(UsageError, match="Another run is writing"):
+    with only_writer(inside(tmp_path / "out"), tmp_path / "out"), pytest.raises(UsageError, match=rf"Another run \(process {os.getpid()} .* is writing"):
         embed_files([corpus], tmp_path / "out", tiny)
     assert embed_files([corpus], tmp_path / "out", tiny).embedded == 4
 
@@ -284,7 +284,7 @@ def test_a_killed_table_keeps_its_finished_parts(
     assert not (tmp_path / "all.parquet").exists()
     parts = files_below(tmp_path / "all.parquet.parts")
     assert len(parts) >= 2 and all(part.endswith(".parquet") for part in parts)
-    (tmp_path / "all.parquet.parts/part-000009.parquet.tmp").write_bytes(b"cut off")  # as SIGKILL would leave it
+    (tmp_path / "all.parquet.parts/.hear-models-00.part").write_bytes(b"cut off")  # as SIGKILL would leave it
     summary = embed_files([corpus], tmp_path / "all.parquet", tiny)
     assert summary.skipped == len(parts) and summary.embedded == 4 - len(parts)
     assert sorted(pq.read_table(tmp_path / "all.parquet")["path"].to_pylist()) == sorted(NAMES)

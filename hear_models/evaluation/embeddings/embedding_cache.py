@@ -12,14 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.files import sync_folder, whole_file, write_durably
-from hear_models.locks import only_writer
+from hear_models.files import remove_left_over, sync_folder, whole_file, write_durably
+from hear_models.foreign import open_plain, read_json
+from hear_models.locks import beside, only_writer
 
 KEY_FILE, DONE = ".hear-models.json", ".done.embeddings"  # the second is the kit's
 SCHEMA = "hear-models/embeddings/1"
@@ -54,15 +55,22 @@ class EmbeddingCache:
         return notes if notes and notes.get("sha256") == self.sha256 and "dim" in notes else None
 
     @contextmanager
-    def work(self) -> Iterator[Path]:
+    def work(self, wait: Callable[[str], None] | None = None) -> Iterator[Path]:
         """The partial folder, with what an earlier run with this key finished in it; one run at a time works in it.
+
+        Args:
+            wait: told whose end is waited for if another run is at it; None: UsageError.
 
         Raises UsageError if another run is at it, or if the finished folder is not ours to replace.
         """
         self._refuse_foreign()
         try:
-            self.partial.mkdir(parents=True, exist_ok=True)
-            with only_writer(self.partial, self.folder, "folder for the embeddings"):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with only_writer(beside(self.folder), self.folder, "folder for the embeddings", wait):
+                if self.partial.is_symlink():
+                    raise UsageError(f"{self.partial} is a link. Remove it, or choose another folder.")
+                _remove(self.replaced)  # of a run that was killed between two names
+                self.partial.mkdir(exist_ok=True)
                 notes = _read_notes(self.partial)
                 if notes is None or notes.get("sha256") != self.sha256:
                     for path in self.partial.iterdir():
@@ -83,7 +91,7 @@ class EmbeddingCache:
         """What was noted when a run with this key finished the split; None if none did. To be asked inside `work`."""
         with suppress(OSError, ValueError):
             notes: dict[str, Any] = json.loads((self.partial / f".done.{split}").read_text(encoding="utf-8"))
-            return notes
+            return notes if isinstance(notes, dict) else None
         return None
 
     def clear_split(self, split: str) -> None:
@@ -93,12 +101,15 @@ class EmbeddingCache:
     def finish_split(self, split: str, notes: Mapping[str, Any]) -> None:
         """Mark a split whose files are all on the disk; a mark that is lost costs the split, so it is not flushed."""
         mark = self.partial / f".done.{split}"
-        with whole_file(mark, temporary=mark.with_suffix(".part"), flush=False) as part:
+        with whole_file(mark, flush=False) as part:
             part.write_text(json.dumps(notes), encoding="utf-8")
 
     def finish(self, splits: Iterable[str], notes: Mapping[str, Any]) -> None:
         """Make the partial folder the finished one. To be called inside `work`."""
-        write_durably(self.partial / KEY_FILE, self._notes(notes))
+        remove_left_over(self.partial)
+        of_splits = (path for path in sorted(self.partial.iterdir()) if path.is_file() and path.name[0] != ".")
+        files = {path.name: _sha256(path) for path in of_splits}
+        write_durably(self.partial / KEY_FILE, self._notes({**notes, "files": files}))
         write_durably(self.partial / DONE, b"")
         for split in splits:
             (self.partial / f".done.{split}").unlink(missing_ok=True)
@@ -127,6 +138,34 @@ class EmbeddingCache:
             )
 
 
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_plain(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def damaged_files(folder: Path) -> list[str] | None:
+    """The files of a finished folder that are not as they were written; None if it is no folder of this program's.
+
+    The clips' own files are not covered: judges read the packed ones.
+    """
+    notes = _read_notes(folder)
+    files = (notes or {}).get("files")
+    if not isinstance(files, dict):
+        return None
+    damaged = []
+    for name, sha256 in files.items():
+        try:
+            whole = Path(name).name == name and _sha256(folder / name) == sha256
+        except HearModelsError:
+            whole = False
+        if not whole:
+            damaged.append(name)
+    return damaged
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -135,8 +174,8 @@ def _remove(path: Path) -> None:
 
 
 def _read_notes(folder: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError, RecursionError):
-        found = json.loads((folder / KEY_FILE).read_text(encoding="utf-8"))
+    with suppress(HearModelsError):
+        found = read_json(folder / KEY_FILE)
         if isinstance(found, dict) and found.get("schema") == SCHEMA:
             return found
     return None

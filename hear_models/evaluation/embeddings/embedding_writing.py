@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hear_models.errors import HearModelsError
-from hear_models.files import write_durably
+from hear_models.files import allocate, open_to_write, write_durably
 from hear_models.tasks.task import EVENT, METADATA, VOCABULARY, Task
 
 PROFILE = "profile.embeddings.json"
@@ -97,9 +97,9 @@ class SplitWriter:
 
     def _write_batch(self, files: list[str], embeddings: list[np.ndarray], times: list[np.ndarray]) -> None:
         if self._matrix is None and not self.is_event:
-            self._matrix = np.memmap(
-                self._top("embeddings.npy"), "<f4", "w+", shape=(len(self.packed), int(self.dim or 0))
-            )
+            shape = len(self.packed), int(self.dim or 0)
+            allocate(self._top("embeddings.npy"), 4 * shape[0] * shape[1])
+            self._matrix = np.memmap(self._top("embeddings.npy"), "<f4", "r+", shape=shape)
         for k, (file, embedding) in enumerate(zip(files, embeddings, strict=True)):
             clip = self.folder / self.split / file
             _write_plainly(f"{clip}.embedding.npy", npy_bytes(embedding))
@@ -115,7 +115,7 @@ class SplitWriter:
     def _pack_events(self, dim: int) -> tuple[int, list[Any]]:
         """Rows are known only now: the clips' files are read back, in packed order, one at a time."""
         rows, labels = 0, []
-        with open(self._top("embeddings.npy"), "wb") as packed:
+        with os.fdopen(open_to_write(self._top("embeddings.npy")), "wb") as packed:
             for file in self.packed:
                 clip = np.load(self.folder / self.split / f"{file}.embedding.npy", allow_pickle=False)
                 packed.write(np.ascontiguousarray(clip, "<f4").data)
@@ -176,6 +176,5 @@ def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 def _write_plainly(path: str, data: bytes) -> None:
     """Without a flush to the disk: there are two files a clip, and the packed file is what the judges read."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
-    with os.fdopen(handle, "wb", buffering=0) as file:
+    with os.fdopen(open_to_write(path), "wb", buffering=0) as file:
         file.write(data)

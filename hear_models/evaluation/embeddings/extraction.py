@@ -60,6 +60,7 @@ def extract(
     workers: int | None = None,
     batch_seconds: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    wait: Callable[[str], None] | None = None,
 ) -> Extraction:
     """Write EMBEDDINGS_DIR/SLUG/TASK as the kit's runner would, unless it is there already.
 
@@ -76,6 +77,8 @@ def extract(
         workers: decoding threads; default: as many as CPU cores, at most 4.
         batch_seconds: audio handed to the model at once with batches="clips"; default 16 on a CPU, 600 on a GPU.
         progress: called with the clips done and the clips in all.
+        wait: told, in a sentence, if another run embeds the same at the moment, which is then waited for; None:
+            UsageError.
 
     Raises:
         TaskError: no audio at the model's rate, or a clip that is missing, damaged, not mono or of another rate.
@@ -95,7 +98,7 @@ def extract(
         report(total, total)
         return _extraction(cache, notes, reused=True)
     run = _TaskEmbedder(loaded, task, mode, workers or min(4, os.cpu_count() or 1), batch_seconds)
-    with cache.work() as folder:
+    with cache.work(wait) as folder:
         if (notes := cache.finished()) is not None:  # by another run, between the two looks
             cache.drop()
             return _extraction(cache, notes, reused=True)

@@ -14,7 +14,6 @@ import json
 import pickle
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from hear_models.evaluation.embeddings.folder import active_labels, packing_orde
 from hear_models.evaluation.judges import agreement
 from hear_models.evaluation.judges.outcome import Outcome
 from hear_models.evaluation.judges.protocols import PROTOCOLS, Protocol
-from hear_models.files import write_atomically
+from hear_models.files import scratch_folder, write_atomically
 
 DIM = 24
 STEPS, HOP_MS = 120, 50.0  # of an event task's clip
@@ -174,7 +173,7 @@ def prove(cases: Sequence[Case] = CASES, say: Callable[[str], None] = lambda lin
     codes = agreement.builtin_sha256(), agreement.heareval_sha256()  # of what is imported now
     environment = heareval.ensure_environment(say)
     differences: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(prefix="hear-models-equality-") as scratch:
+    with scratch_folder() as scratch:
         for number, case in enumerate(cases):
             folder = read_embedding_folder(write_case(case, Path(scratch) / f"{number}-{case.name}"))
             kit = heareval.judge(folder, case.protocol, case.seed, environment=environment)

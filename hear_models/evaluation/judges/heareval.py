@@ -18,7 +18,6 @@ import shutil
 import site
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -39,6 +38,7 @@ from hear_models.evaluation.judges.heareval_environment import (
 )
 from hear_models.evaluation.judges.outcome import Fold, Outcome, Predictions
 from hear_models.evaluation.judges.protocols import GRIDS, Protocol
+from hear_models.files import scratch_folder
 
 # Over the Python files of the wheel whose sha256 is pinned (heareval_launcher.kit_sha256): "unmodified" is checked.
 KIT_SHA256 = "c08070bf0415fb750a61096b8cd33c148e7853228895c9ac4e379b8ced66fd32"
@@ -73,8 +73,7 @@ def judge(
     environment = environment or ensure_environment()
     begin = time.perf_counter()
     named_grid = next((name for name, grid in GRIDS.items() if name != "paper" and grid == protocol.grid), None)
-    with tempfile.TemporaryDirectory(prefix="hear-models-heareval-", ignore_cleanup_errors=True) as scratch:
-        work = Path(scratch)
+    with scratch_folder() as work:
         lay_out(folder, work / TASK)
         report = run_kit(
             {
@@ -127,11 +126,11 @@ def run_embeddings(
         *("--embeddings-dir", str(Path(embeddings_dir).resolve())),
         *("--model-options", json.dumps(dict(options))),
     ]
-    with tempfile.TemporaryDirectory(prefix="hear-models-heareval-", ignore_cleanup_errors=True) as scratch:
+    with scratch_folder() as work:
         begin = time.perf_counter()
         report = run_kit(
             {"step": "embeddings", "arguments": arguments},
-            Path(scratch),
+            work,
             environment,
             title=f"{module}: {task}",
             device=device,

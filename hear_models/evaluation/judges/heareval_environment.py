@@ -19,12 +19,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 from hear_models.errors import HearModelsError
+from hear_models.files import whole_folder
+from hear_models.locks import beside, only_writer
 from hear_models.resources import cache_folder
 
 HERE = Path(__file__).parent
@@ -73,7 +74,7 @@ def ensure_environment(say: Callable[[str], None] | None = None) -> Path:
     say = say or (lambda message: None)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.with_name(folder.name + ".lock"), say):
+        with only_writer(beside(folder), folder, wait=say):
             if not folder.is_dir():
                 say(f"building the environment of hear-eval-kit {KIT_VERSION} in {folder} (once, a minute or two)")
                 _build(folder)
@@ -98,12 +99,8 @@ def _refuse_what_is_not_pinned() -> None:
 
 
 def _build(folder: Path) -> None:
-    for left in folder.parent.glob(f"{folder.name}.partial*"):  # of a build that was killed: we hold the lock
-        shutil.rmtree(left, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial.", dir=folder.parent))
     log = folder.with_name(folder.name + ".log")
-    try:
-        partial.chmod(0o777 & ~_umask())
+    with whole_folder(folder) as partial:
         with log.open("w", encoding="utf-8") as output:
             pip = _pip(partial / "bootstrap", output)
             common = ["install", "--no-deps", "--require-hashes", "--no-compile", "--disable-pip-version-check"]
@@ -115,9 +112,6 @@ def _build(folder: Path) -> None:
         for name in ("bootstrap", *NOT_OURS):
             shutil.rmtree(partial / name, ignore_errors=True)
             (partial / name).unlink(missing_ok=True)
-        os.rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _pip(bootstrap: Path, output: TextIO) -> list[str]:
@@ -168,26 +162,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
             return
-
-
-@contextlib.contextmanager
-def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the only lock on `path`; the system gives it back when this process ends, however it ends."""
-    import fcntl  # not on Windows, whose wheels are not pinned either
-
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another process that builds the environment of hear-eval-kit")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def main() -> int:
