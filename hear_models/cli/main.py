@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import warnings
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -42,11 +45,41 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(COMMANDS[name][0]).command
+        _refuse_empty_paths(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+class NamedPath(click.ParamType):
+    """A path as before, but not the empty one: that is a variable of the shell that is not set."""
+
+    name = "path"
+
+    def __init__(self, path: click.Path) -> None:
+        self.path = path
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self.path.get_metavar(param, ctx)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; name a file or a folder ('.' is the current one).", param, ctx)
+        return self.path.convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+        return self.path.shell_complete(ctx, param, incomplete)
+
+
+def _refuse_empty_paths(command: click.Command) -> None:
+    for param in command.params:
+        if isinstance(param.type, click.Path):
+            param.type = NamedPath(param.type)
+    if isinstance(command, click.Group):
+        for subcommand in command.commands.values():
+            _refuse_empty_paths(subcommand)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,10 +92,24 @@ def main() -> None:
     """Run the command line: 0 = done, 1 = work that failed, 2 = wrong use."""
     warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
     try:
-        cli.main(prog_name="hear-models", standalone_mode=True)
+        try:
+            cli.main(prog_name="hear-models", standalone_mode=True)
+        finally:
+            sys.stdout.flush()  # here, not when Python ends: a full disk is told in one line
     except HearModelsError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if not _is_of_stdout(error):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there
+        click.echo(f"error: what was to be printed cannot be written: {error.strerror}.", err=True)
+        sys.exit(1)
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Whether it is an error of printing: those of files name their file."""
+    return error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EFBIG, errno.EDQUOT) and error.filename is None
 
 
 if __name__ == "__main__":

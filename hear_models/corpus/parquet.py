@@ -1,10 +1,12 @@
 """One Parquet table for all recordings, one row an embedding; until the end it grows as parts in a folder beside it.
 
     path                 text, the recording's name below the given folder
-    start_ms             float64, start of the recording (0) or window (scene); or
+    start_ms             float64, start of the recording (0), window or segment (scene); or
     timestamp_ms         float64, centre of the step (timestamps)
+    end_ms, row          of a segment: its end, and the row of the table that names it
     embedding            fixed-size list of float32 or float16
-    source_bytes, source_modified_ns, source_sample_rate, source_channels, source_duration_s
+    source_path, source_bytes, source_modified_ns, source_segments_sha256, source_sample_rate, source_channels,
+    source_duration_s
 
 The schema's metadata holds the settings as JSON under "hear_models". A row a step, rather than a list a file, keeps one
 form for both kinds, filters by time, and stays small for recordings of hours. A part is complete when its name ends in
@@ -18,10 +20,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
@@ -34,6 +36,7 @@ from hear_models.foreign import open_plain, reading
 PART_BYTES = 64 << 20  # a part is closed at this size,
 PART_SECONDS = 30.0  # or this age: what a killed run has to compute again
 GROUP_BYTES = 8 << 20  # rows that are written together
+KNOWN_BY = ("path", "bytes", "modified_ns", "segments_sha256")  # of the source: see `AudioFileState`
 PART_NAME = re.compile(r"part-\d{6,}\.parquet")
 
 
@@ -47,7 +50,7 @@ class ParquetOutput:
     threads = 1
 
     def __init__(self, table: Path, settings: EmbeddingSettings, overwrite: bool) -> None:
-        self.pyarrow, self.parquet = _import_pyarrow()
+        self.pyarrow, self.parquet = import_pyarrow()
         self.table, self.settings = table, settings
         self.folder = parts_of(table)
         if self.folder.is_symlink():
@@ -56,7 +59,7 @@ class ParquetOutput:
             shutil.rmtree(self.folder, ignore_errors=True)
         remove_left_over(self.folder)
         self._newest: dict[str, Path] = {}  # recording → the file whose rows of it count
-        self._done: dict[str, tuple[int, int]] = {}
+        self._done: dict[str, dict[str, Any]] = {}
         for file in self._files(overwrite):
             done = self._read_done(file)
             self._done.update(done)
@@ -64,6 +67,7 @@ class ParquetOutput:
         self._old = self._files(overwrite)
         self.folder.mkdir(exist_ok=True)
         self._writer: Any = None
+        self._sink: IO[bytes]
         self._digest = ColumnDigests()
         self._temporary: AbstractContextManager[Path] | None = None
         self._group: list[Any] = []
@@ -83,7 +87,10 @@ class ParquetOutput:
     def is_done(self, source: AudioFile, info: AudioFileState) -> bool:
         """Whether the recording, unchanged since, has its rows in the table or in a part."""
         found = self._done.get(_text(source.name))
-        return found == (info.bytes, info.modified_ns)
+        return found is not None and info.is_that(str(self.table), found)
+
+    def refuse_others(self, sources: Sequence[AudioFile]) -> None:
+        """Nothing is left to compare: a table has one set of settings, looked at when it was opened."""
 
     def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         """Add a recording's rows to the current part."""
@@ -102,15 +109,21 @@ class ParquetOutput:
     def _append(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         arrow = self.pyarrow
         schema = self._schema(rows)
+        segments = list(source.segments or ())
         for embeddings, times in rows.chunks():
             n = len(embeddings)
+            own, segments = segments[:n], segments[n:]
             values = arrow.array(embeddings.reshape(-1))
             columns = [
                 arrow.array([_text(source.name)] * n, arrow.string()),
                 arrow.array(times),
+                *([arrow.array([1000.0 * segment.end_s for segment in own])] if own else []),
+                *([arrow.array([segment.row for segment in own], arrow.int64())] if own else []),
                 arrow.FixedSizeListArray.from_arrays(values, rows.dim),
+                arrow.array([info.path] * n, arrow.string()),
                 arrow.array([info.bytes] * n, arrow.int64()),
                 arrow.array([info.modified_ns] * n, arrow.int64()),
+                arrow.array([info.segments_sha256] * n, arrow.string()),
                 arrow.array([info.sample_rate] * n, arrow.int32()),
                 arrow.array([info.channels] * n, arrow.int32()),
                 arrow.array([info.duration_s] * n, arrow.float64()),
@@ -126,10 +139,12 @@ class ParquetOutput:
         parts = self._parts()
         files = [*([self.table] if self.table in self._old else []), *parts]
         if parts:
-            schema = self.parquet.read_schema(files[-1])
+            with open_plain(files[-1]) as newest:
+                schema = self.parquet.read_schema(newest)
             with (
                 whole_file(self.table) as temporary,
-                self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer,
+                open(temporary, "wb") as file_object,  # not its name, which Arrow might take for an address
+                self.parquet.ParquetWriter(file_object, schema, **_OPTIONS) as writer,
             ):
                 digest = ColumnDigests()
                 for file in files:
@@ -161,9 +176,12 @@ class ParquetOutput:
             [
                 ("path", arrow.string()),
                 ("timestamp_ms" if self.settings.kind == "timestamps" else "start_ms", arrow.float64()),
+                *([("end_ms", arrow.float64()), ("row", arrow.int64())] if self.settings.segments else []),
                 ("embedding", arrow.list_(value, rows.dim)),
+                ("source_path", arrow.string()),
                 ("source_bytes", arrow.int64()),
                 ("source_modified_ns", arrow.int64()),
+                ("source_segments_sha256", arrow.string()),
                 ("source_sample_rate", arrow.int32()),
                 ("source_channels", arrow.int32()),
                 ("source_duration_s", arrow.float64()),
@@ -178,8 +196,8 @@ class ParquetOutput:
             self._part_number += 1
             self._part_path = self.folder / f"part-{self._part_number:06d}.parquet"
             self._temporary, self._digest = whole_file(self._part_path), ColumnDigests()
-            path = self._temporary.__enter__()
-            self._writer = self.parquet.ParquetWriter(path, self._group[0].schema, **_OPTIONS)
+            self._sink = open(self._temporary.__enter__(), "wb")  # noqa: SIM115 - closed with the part
+            self._writer = self.parquet.ParquetWriter(self._sink, self._group[0].schema, **_OPTIONS)
         table = self.pyarrow.Table.from_batches(self._group)
         self._digest.add(table)
         self._writer.write_table(table)
@@ -194,6 +212,7 @@ class ParquetOutput:
             settings = self._writer.schema.metadata[KEY]
             self._writer.add_key_value_metadata({DIGEST: self._digest.hexdigest(settings)})
             self._writer.close()
+            self._sink.close()
             assert self._temporary is not None
             temporary, self._temporary = self._temporary, None
             temporary.__exit__(None, None, None)
@@ -209,6 +228,7 @@ class ParquetOutput:
         if writer is not None:
             with suppress(Exception):  # the disk may be full
                 writer.close()
+                self._sink.close()
         if temporary is not None:
             with suppress(_Abandoned):
                 temporary.__exit__(_Abandoned, _Abandoned(), None)
@@ -218,7 +238,7 @@ class ParquetOutput:
         self._group, self._in_part = [], set()
         self._group_bytes, self._part_bytes, self._part_began = 0, 0, 0.0
 
-    def _read_done(self, file: Path) -> dict[str, tuple[int, int]]:
+    def _read_done(self, file: Path) -> dict[str, dict[str, Any]]:
         with (
             reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"),
             open_plain(file) as handle,
@@ -228,9 +248,10 @@ class ParquetOutput:
             if not isinstance(found, dict):
                 raise ValueError("it lacks its settings")
             refuse_mixture(str(file), found, self.settings)
-            done: dict[str, tuple[int, int]] = {}
-            for batch in reader.iter_batches(columns=["path", "source_bytes", "source_modified_ns"]):
-                done.update((path, (n, at)) for path, n, at in zip(*batch.to_pydict().values(), strict=True))
+            done: dict[str, dict[str, Any]] = {}
+            for batch in reader.iter_batches(columns=["path", *(f"source_{name}" for name in KNOWN_BY)]):
+                for name, *values in zip(*batch.to_pydict().values(), strict=True):
+                    done.setdefault(name, dict(zip(KNOWN_BY, values, strict=True)))
             return done
 
 
@@ -258,7 +279,8 @@ def _text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _import_pyarrow() -> tuple[Any, Any]:
+def import_pyarrow() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet; UsageError without them."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -15,6 +15,7 @@ from hear_models.datasets.loudness import loudness
 from hear_models.datasets.time_stretch import stretch
 from hear_models.errors import AudioFileError, InputError, UsageError
 from hear_models.files import shown
+from hear_models.pipeline.audio import probe
 
 SAMPLE_RATE = 22_050
 DURATION_S = 5.0
@@ -89,11 +90,7 @@ class Library:
     def duration_s(self, file: Path) -> float:
         """Length of a recording in seconds."""
         if file not in self._duration_s:
-            try:
-                about = soundfile.info(file)
-            except (OSError, soundfile.LibsndfileError) as error:
-                raise AudioFileError(f"{shown(file)} cannot be read ({error}). Replace or remove it.") from error
-            self._duration_s[file] = about.frames / about.samplerate
+            self._duration_s[file] = probe(file).duration_s
         return self._duration_s[file]
 
     def choose(self, rng: np.random.Generator, number: int) -> list[Path]:

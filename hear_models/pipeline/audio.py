@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ from hear_models.pipeline.listening import MIX, Channel
 RESAMPLERS = ("soxr", "resampy")
 QUALITY = "HQ"
 LONGEST_SAMPLES = 1 << 28  # of a recording that is read whole: 4.6 h at 16 kHz, 1 GiB; longer ones go window by window
+NEAR_S = 10.0  # segments less far apart are read in one pass
 RESAMPLED_AT_ONCE = 1 << 20  # samples that come out of one call
 CONTEXT_S = (
     0.5  # read before and after a part: resampling filter and lossy decoders then see what they see in the whole
@@ -150,6 +151,52 @@ def windows_of(
         yield np.concatenate(held)
     elif not n_windows:
         raise _no_samples(recording)
+
+
+def segments_of(
+    recording: Recording, sample_rate: int, spans: Sequence[tuple[float, float]], resampler: str = "soxr"
+) -> Iterator[np.ndarray]:
+    """Yield the parts [start_s, end_s) of a recording, float32 [samples], in their order: that of their starts.
+
+    Parts that overlap are decoded once, and no more is held than they reach over. One that ends past the end of the
+    recording is shorter. Raises as `read_audio`, also for a part that begins past the end.
+    """
+    _check_rate(sample_rate)
+    edges = [
+        (round(start * sample_rate), max(round(start * sample_rate) + 1, round(end * sample_rate)))
+        for start, end in spans
+    ]
+    done = 0
+    while done < len(edges):
+        first = done
+        stop = edges[done][1]
+        while done < len(edges) and (recording.frames is None or edges[done][0] <= stop + NEAR_S * sample_rate):
+            stop = max(stop, edges[done][1])
+            done += 1
+        yield from _cut(recording, sample_rate, edges[first:done], stop, resampler)
+
+
+def _cut(
+    recording: Recording, sample_rate: int, edges: Sequence[tuple[int, int]], stop: int, resampler: str
+) -> Iterator[np.ndarray]:
+    """Segments, all before sample `stop`, from one pass over the recording."""
+    begin = edges[0][0]
+    held = np.zeros(0, np.float32)  # from sample `begin` on
+    blocks = _resampled(recording, sample_rate, begin, stop, resampler)
+    waiting: list[np.ndarray] = []
+    there = begin
+    for start, end in edges:
+        while there < end and (block := next(blocks, None)) is not None:
+            waiting.append(block)
+            there += len(block)
+        held = (np.concatenate([held, *waiting]) if waiting else held)[start - begin :]
+        waiting, begin = [], start
+        if not len(held):
+            raise AudioFileError(
+                f"{shown(recording.path)} ends before {start / sample_rate:g} s, where a segment begins. "
+                "Correct the table, or leave that row out."
+            )
+        yield held[: end - start].copy()
 
 
 def resample(samples: np.ndarray, source_rate: int, sample_rate: int, resampler: str = "soxr") -> np.ndarray:

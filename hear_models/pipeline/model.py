@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TIMESTAMPS = ("centres", "official")
+FEWEST_FRAMES, MOST_CHANNELS = 100, 32  # no batch, but a clip the wrong way round
 LONGEST_WAIT = 4  # forward passes that a unit of a rare length waits for company; behind it finished clips wait too
 
 
@@ -426,6 +427,17 @@ def check_audio(audio: Tensor) -> None:
         )
     if audio.shape[0] == 0:
         raise InputError("audio holds no clips: its shape is [0, samples]. Give at least one.")
+    check_batch_shape(audio)
+
+
+def check_batch_shape(audio: Tensor | np.ndarray) -> None:
+    """Raise `InputError` for [frames, channels], as soundfile gives it, in the place of [clips, samples]."""
+    first, last = audio.shape
+    if first >= FEWEST_FRAMES and last <= MOST_CHANNELS:
+        raise InputError(
+            f"audio has shape {tuple(audio.shape)}, which looks like [frames, channels]; a batch is [clips, samples]. "
+            "Mix its channels to one clip: audio.mean(axis=1), or transpose it to embed each: audio.T."
+        )
 
 
 def check_clip(clip: Tensor, index: int) -> None:

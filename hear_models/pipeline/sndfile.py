@@ -38,10 +38,10 @@ class SndfileRecording:
                 if (file.samplerate, file.channels) != (self.sample_rate, self.channels):
                     raise NeedsFfmpeg("recordings of different rates or channels are joined in it")
                 self._lengths.append(file.frames)
-        self.frames: int = sum(self._lengths)
-        if layout.frames is not None and layout.frames != self.frames:
+        self.frames: int | None = sum(self._lengths)
+        if layout.frames is not None and layout.frames != sum(self._lengths):
             self.file.close()
-            raise NeedsFfmpeg(f"it holds {layout.frames:,} samples, of which libsndfile sees {self.frames:,}")
+            raise NeedsFfmpeg(f"it holds {layout.frames:,} samples, of which libsndfile sees {sum(self._lengths):,}")
         self._notes = layout.notes
         self.listener = Listener(path, self.channels, channel, self.file.subtype in FLOATS)
         self._at = 0  # the next frame of `file`, which a file without seeking does not tell
@@ -60,7 +60,8 @@ class SndfileRecording:
         return file
 
     def blocks(self, start_frame: int = 0, n_frames: int | None = None) -> Iterator[np.ndarray]:
-        stop_frame = self.frames if n_frames is None else min(self.frames, start_frame + n_frames)
+        total = sum(self._lengths)
+        stop_frame = total if n_frames is None else min(total, start_frame + n_frames)
         begin = 0
         for index, length in enumerate(self._lengths):
             start, stop = max(0, start_frame - begin), min(length, stop_frame - begin)
@@ -79,7 +80,7 @@ class SndfileRecording:
                 if not len(block):
                     raise AudioFileError(
                         f"{shown(self.path)} ends after {(begin + at) / self.sample_rate:.2f} s, its header promises "
-                        f"{self.frames / self.sample_rate:.2f} s. It is cut off or damaged; copy it again."
+                        f"{sum(self._lengths) / self.sample_rate:.2f} s. It is cut off or damaged; copy it again."
                     )
                 at += len(block)
                 if not index:

@@ -7,6 +7,9 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from hear_models.errors import FileError
+from hear_models.foreign import open_plain
+
 PCM, EXTENSIBLE = 1, 0xFFFE
 UNKNOWN_SIZE = 0xFFFFFFFF  # written by ffmpeg into a pipe: the data go on to the end of the file
 
@@ -28,7 +31,7 @@ def read_header(path: Path) -> WavHeader:
     Raises ValueError with the reason: unreadable, or no audio.
     """
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
                 raise ValueError("empty file")
@@ -54,6 +57,8 @@ def read_header(path: Path) -> WavHeader:
                         file.seek(length + length % 2, os.SEEK_CUR)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
+    except FileError as error:
+        raise ValueError("cannot be opened as a file" if path.exists() else "no such file") from error
     return _ask_libsndfile(path)
 
 
