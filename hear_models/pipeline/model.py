@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TIMESTAMPS = ("centres", "official")
+WITHOUT_FLOAT64 = ("mps",)
 FEWEST_FRAMES, MOST_CHANNELS = 100, 32  # no batch, but a clip the wrong way round
 LONGEST_WAIT = 4  # forward passes that a unit of a rare length waits for company; behind it finished clips wait too
 
@@ -114,6 +115,16 @@ class HearModel(HubMethods, nn.Module):
         super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)  # type: ignore[no-untyped-call]
         self.use_dtype(wanted)
         return self
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As of any module; UsageError for a device that has no float64, in which features and gates are summed."""
+        device = torch._C._nn._parse_to(*args, **kwargs)[0]
+        if device is not None and device.type in WITHOUT_FLOAT64:
+            raise UsageError(
+                f"{device.type} computes no float64, in which features are measured and gates are summed. "
+                "Run the model on cpu or cuda."
+            )
+        return super().to(*args, **kwargs)
 
     # ------------------------------------------------------------------ what a family must supply
 
@@ -329,6 +340,11 @@ class HearModel(HubMethods, nn.Module):
         Units of equal length share a forward pass, whichever clip they come from; a clip is handed on when its last
         unit is encoded, so memory is bounded by the longest clip and not by the number of clips.
         """
+        if torch.jit.is_tracing():
+            raise UsageError(
+                "How a clip is cut depends on its length, which a trace would freeze. Use load_model(..., "
+                "compile=True), or trace `model.network`, which takes units of one shape."
+            )
         shared = None
         if isinstance(self.normalise, Standardise) and self.normalise.scope == "call":
             clips = list(clips)
