@@ -342,8 +342,7 @@ class HearModel(HubMethods, nn.Module):
         """
         if torch.jit.is_tracing():
             raise UsageError(
-                "How a clip is cut depends on its length, which a trace would freeze. Use load_model(..., "
-                "compile=True), or trace `model.network`, which takes units of one shape."
+                "How a clip is cut depends on its length, which a trace would freeze. Use load_model(..., compile=True)."
             )
         shared = None
         if isinstance(self.normalise, Standardise) and self.normalise.scope == "call":

@@ -266,7 +266,10 @@ def test_a_write_that_fails_stops_the_run_and_leaves_nothing_half_written(
 def test_two_runs_do_not_write_to_one_output(corpus: Path, tmp_path: Path, tiny: HearModel) -> None:
     pytest.importorskip("fcntl")
     (tmp_path / "out").mkdir()
-    with only_writer(inside(tmp_path / "out"), tmp_path / "out"), pytest.raises(UsageError, match=rf"Another run \(process {os.getpid()} .* is writing"):
+    with (
+        only_writer(inside(tmp_path / "out"), tmp_path / "out"),
+        pytest.raises(UsageError, match=rf"Another run \(process {os.getpid()} .* is writing"),
+    ):
         embed_files([corpus], tmp_path / "out", tiny)
     assert embed_files([corpus], tmp_path / "out", tiny).embedded == 4
 
