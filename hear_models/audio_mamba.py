@@ -11,6 +11,7 @@ them yourself (`hear-models convert audio_mamba`).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -29,6 +30,8 @@ from hear_models.layers.selective_scan import BACKENDS
 from hear_models.pipeline.capabilities import reconstruct
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
 from hear_models.pipeline.model import HearModel
+from hear_models.pipeline.normalise import Standardise
+from hear_models.pipeline.stream import Stream, open_stream
 
 __all__ = ["Config", "Model", "get_scene_embeddings", "get_timestamp_embeddings", "load_model", "reconstruct"]
 
@@ -52,13 +55,17 @@ class Config(ssast.CommonConfig):
 
 
 class Model(ssast.CommonModel):
-    """The encoder behind the HEAR API; arguments as `ssast.CommonModel`, and one more.
+    """The encoder behind the HEAR API; arguments as `ssast.CommonModel`, and three more.
 
     Args:
+        normalize: "clip" (the original's) standardises by the clip's own mean and deviation; "fixed" by `statistics`,
+            so that a step depends on nothing that comes after it, and `stream` gives what the whole clip gives.
+        statistics: (mean, deviation) of log-mels of similar sounds, as `statistics(clips)` measures them.
         scan: what runs the recurrence, a name of `layers.selective_scan.BACKENDS`; "auto" takes the quickest.
     """
 
     family = "audio_mamba"
+    not_streamed = ""
     config: Config
 
     def __init__(
@@ -67,6 +74,8 @@ class Model(ssast.CommonModel):
         *,
         layout: str | None = None,
         timestamps: str | None = None,
+        normalize: str = "clip",
+        statistics: tuple[float, float] | None = None,
         scan: str = "auto",
         seed: int | None = 0,
         decoder: bool = False,
@@ -74,6 +83,11 @@ class Model(ssast.CommonModel):
         c = config or Config()
         if scan not in BACKENDS:
             raise UsageError(f"scan={scan!r} is unknown. Use one of {', '.join(BACKENDS)}.")
+        if normalize not in ("clip", "fixed") or (normalize == "fixed") != (statistics is not None):
+            raise UsageError(
+                f"normalize={normalize!r} with statistics={statistics!r}: use normalize='clip' without statistics, or "
+                "normalize='fixed' with statistics=(mean, deviation)."
+            )
         super().__init__(
             c,
             lambda i: MambaBlock(c.width, Mixer(c.width, c.expansion * c.width, c.state, c.kernel, scan)),
@@ -82,6 +96,12 @@ class Model(ssast.CommonModel):
             seed=seed,
             decoder=decoder,
         )
+        if statistics is not None:
+            self.normalise = Standardise.fixed(statistics)
+
+    def stream(self, normalize: Any = None) -> Stream:
+        """As `HearModel.stream`: exact with layout="corrected" and fixed statistics; each unit begins anew."""
+        return open_stream(self, normalize, self.layout)
 
     def stays_float32(self, name: str) -> bool:
         """Decay rates and step sizes too: what is rounded there is rounded again at every step."""
@@ -103,15 +123,15 @@ class Model(ssast.CommonModel):
             step = torch.rand(len(mixer.D), generator=rng).mul(high - low).add(low).exp().clamp_min(SMALLEST_STEP)
             mixer.dt_proj.bias.data = step + torch.log(-torch.expm1(-step))  # softplus gives `step` again
 
-    def initialise(self, rng: torch.Generator) -> None:
+    def initialise_decoder(self, rng: torch.Generator) -> None:
         """As SSAST's, without biases in the head of pretraining."""
-        super().initialise(rng)
-        if self.decoder is not None:
-            init.zeros_(self.decoder.hidden.bias)
-            init.zeros_(self.decoder.pred.bias)
+        super().initialise_decoder(rng)
+        assert self.decoder is not None
+        init.zeros_(self.decoder.hidden.bias)
+        init.zeros_(self.decoder.pred.bias)
 
 
-def block_sizes(shapes: Shapes, facts: Facts) -> None:
+def block_sizes(shapes: Shapes, facts: Facts, told: Mapping[str, Any]) -> None:
     """Channels, state and kernel of the scan; the rank of the step sizes follows from the width."""
     width = facts.values["width"]
     inner, state = shapes.of("blocks.0.mixer.A_log", 2)
@@ -135,6 +155,7 @@ def load_model(model_file_path: str = "", **options: Any) -> HearModel:
 
     Args:
         model_file_path: registry name or `.safetensors` file; "" for the family's default.
-        options: those of `ssast.load_model`; `scan="auto"` or another name of `layers.selective_scan.BACKENDS`.
+        options: those of `ssast.load_model`; `normalize="clip" | "fixed"` with `statistics=(mean, deviation)`;
+            `scan="auto"` or another name of `layers.selective_scan.BACKENDS`.
     """
     return zoo.load_model(model_file_path, family="audio_mamba", **options)

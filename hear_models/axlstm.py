@@ -11,6 +11,7 @@ Apache-2.0. The authors' weights carry no licence of their own; fetch and conver
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -58,6 +59,7 @@ class Model(ssast.CommonModel):
     """The encoder behind the HEAR API; arguments as `ssast.CommonModel`."""
 
     family = "axlstm"
+    not_streamed = "every second block reads a unit from its end to its beginning"
     config: Config
 
     def __init__(
@@ -100,7 +102,7 @@ class Model(ssast.CommonModel):
             init.normal_(layer.proj_down.weight, std=down / (c.depth if c.init_depth_scale else 1), generator=rng)
 
 
-def block_sizes(shapes: Shapes, facts: Facts) -> None:
+def block_sizes(shapes: Shapes, facts: Facts, told: Mapping[str, Any]) -> None:
     """Channels of the memories; heads and groups are the same in every network."""
     width, doubled = facts.values["width"], shapes.of("blocks.0.layer.proj_up.weight", 2)[0]
     if doubled % (2 * width):

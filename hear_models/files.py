@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import secrets
 import shutil
@@ -184,6 +185,29 @@ def make_folder(root: Path, folder: Path) -> None:
         if part.is_symlink() and part != root and part.is_relative_to(root) and inner not in part.resolve().parents:
             raise OSError(errno.ELOOP, f"it is a link that leads out of {shown(root)}", os.fspath(part))
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def rename_aside(path: Path, name: str) -> Path:
+    """Give a file another name in its folder, or NAME.2, NAME.3 ... where one has it: nothing is written over.
+
+    Returns what it is called now. Raises OSError; FileNotFoundError if it is not there.
+    """
+    for number in itertools.count(1):
+        target = path.with_name(name if number == 1 else f"{name}.{number}")
+        try:
+            os.link(path, target, follow_symlinks=False)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without hard links
+            if target.exists():
+                continue
+            os.rename(path, target)
+            return target
+        os.unlink(path)
+        return target
+    raise AssertionError("unreachable")
 
 
 def allocate(path: str | os.PathLike[str], n_bytes: int) -> None:

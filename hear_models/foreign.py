@@ -7,6 +7,7 @@ gigabytes. Whatever a reader stumbles over is one error of this package, with th
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import stat
@@ -106,6 +107,15 @@ def read_bytes(path: str | os.PathLike[str], at_most: int | None = None) -> byte
     if len(data) > size:
         raise FileError(f"{path} changes while it is read. Try again when nobody writes to it.")
     return data
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a plain file, read piece by piece. FileError, OSError."""
+    digest = hashlib.sha256()
+    with open_plain(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_text(path: str | os.PathLike[str], at_most: int = LARGEST_JSON) -> str:

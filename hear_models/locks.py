@@ -19,6 +19,11 @@ from pathlib import Path
 
 from hear_models.errors import FileError, UsageError
 
+
+class InUse(UsageError):
+    """Another process holds the lock."""
+
+
 POLL_S = 0.2
 LONGEST_NAME = 100  # bytes of a target's name in its lock's
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
@@ -80,14 +85,14 @@ def only_writer(
         wait: given one sentence on the owner, once, before the waiting begins; None: do not wait.
 
     Raises:
-        UsageError: another process holds it.
+        InUse: another process holds it.
         FileError: the folder cannot be written.
     """
     told = False
     while (handle := _hold(lock)) is None:
         owner = f"Another run{_owner(lock)} is writing to {os.fspath(shown_as)!r}."
         if wait is None:
-            raise UsageError(f"{owner} Wait for it, or choose another {other}.")
+            raise InUse(f"{owner} Wait for it, or choose another {other}.")
         if not told:
             wait(f"{owner} Waiting for it.")
             told = True

@@ -250,10 +250,7 @@ def normaliser(c: Config, normalize: str, statistics: tuple[float, float] | None
                 "training clips: s = model.statistics(clips); statistics=(float(s.mean), float(s.std(1)))."
             )
         statistics = (c.norm_mean, c.norm_std)
-    good = isinstance(statistics, (tuple, list)) and len(statistics) == 2
-    if not (good and all(isinstance(x, (int, float)) and math.isfinite(x) for x in statistics) and statistics[1] > 0):
-        raise UsageError(f"statistics={statistics!r} are not (mean, deviation) of a log-mel, such as (-7.1, 4.2).")
-    return Standardise(scope="fixed", mean=float(statistics[0]), std=float(statistics[1]))
+    return Standardise.fixed(statistics)
 
 
 def build_decoder(c: Config) -> MaskedDecoder:

@@ -18,11 +18,11 @@ DOC = Path(__file__).parent.parent / "docs" / "architecture.md"
 
 FAMILIES_ROOM = "families"  # every module directly in hear_models/ that is named on no other floor
 FLOORS = {
-    0: {"errors", "fields", "files", "foreign", "locks", "resources", "version"},
+    0: {"errors", "fields", "files", "foreign", "locks", "markdown", "pictures", "resources", "version"},
     1: {"layers", "frontends", "pipeline", "checkpoints", "metrics", "execution"},
     2: {"zoo"},
     3: {FAMILIES_ROOM},
-    4: {"datasets", "subjects"},
+    4: {"analysis", "datasets", "subjects"},
     5: {"tasks", "speaker", "training", "validation", "corpus"},
     6: {"evaluation.embeddings"},
     7: {"evaluation.judges"},

@@ -14,6 +14,7 @@ from typing import Any
 from hear_models.checkpoints.licences import Licence
 from hear_models.checkpoints.manifest import Original
 from hear_models.checkpoints.safetensors_file import Header
+from hear_models.markdown import inline
 
 LIBRARY = "hear-models"
 PIPELINE_TAG = "feature-extraction"  # the Hub's name for "data in, embeddings out"
@@ -124,9 +125,12 @@ def _provenance(facts: CardFacts) -> str:
     if facts.training:
         lines += ["", f"Training: {_inline(facts.training)}."]
     if isinstance(recipe := header.notes.get("recipe"), Mapping):
-        step = header.notes.get("step")
+        step = header.notes.get("step") if isinstance(header.notes.get("step"), int) else None
         lines += ["", f"Recipe of `hear-models pretrain`{f', {step} updates' if step else ''}:", ""]
         lines += [f"- {_inline(str(part))}: {_inline(_pairs(values))}" for part, values in recipe.items()]
+    if isinstance(data := header.notes.get("data"), Mapping) and isinstance(data.get("sources"), list):
+        lines += ["", "Trained on (features, by their content):", ""]
+        lines += [f"- {_inline(_pairs(source))}" for source in data["sources"]]
     if facts.original and facts.original_name:
         lines += [
             "",
@@ -140,7 +144,7 @@ def _provenance(facts: CardFacts) -> str:
 
 def _licence(facts: CardFacts) -> str:
     licence = facts.licence
-    terms = f" ({licence.terms})" if licence.terms else ""
+    terms = f" ({_inline(licence.terms)})" if licence.terms else ""
     text = f"## Licence of the weights\n\n{_inline(licence.name)}{terms}. Stated by: {facts.licence_from}."
     if facts.permission:
         quoted = "\n".join(f"> {line}".rstrip() for line in facts.permission.strip().splitlines())
@@ -154,7 +158,7 @@ def _file(facts: CardFacts) -> str:
             "## The file",
             "",
             f"- `{facts.file}`: {facts.n_bytes:,} bytes, {facts.parameters:,} parameters, stored as "
-            f"{' and '.join(facts.stored_as)}; its parts: {' and '.join(facts.header.parts)}.",
+            f"{' and '.join(facts.stored_as)}; its parts: {_inline(' and '.join(facts.header.parts))}.",
             f"- sha256 `{facts.sha256}`. The header holds a digest over every byte; it is verified at every load.",
             f"- Configuration: {_inline(_pairs(facts.header.config)) or 'the defaults of the family'}.",
         ]
@@ -193,9 +197,9 @@ def _pairs(values: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=True)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=True, default=str)
 
 
 def _inline(text: str) -> str:
-    """One line, in which text from a file cannot begin Markdown or HTML of its own."""
-    return re.sub(r"([\\`*\[\]<>#|])", r"\\\1", " ".join(text.split())).rstrip(".")
+    """Text from a file or from a person, before a full stop."""
+    return inline(text.rstrip(". \n"))

@@ -115,7 +115,11 @@ def licence_in(notes: Mapping[str, Any]) -> Licence | None:
         return None
     if isinstance(note, str):
         return read_licence(note)
-    if not isinstance(note, Mapping) or not isinstance(note.get("name"), str) or note.get("sharing") not in SHARING:
+    if (
+        not isinstance(note, Mapping)
+        or not isinstance(note.get("name"), str)
+        or not (isinstance(note.get("sharing"), str) and note["sharing"] in SHARING)
+    ):
         raise CheckpointError(
             f"the licence in the file's header cannot be understood: {note!r}. Convert or train the file again."
         )

@@ -12,13 +12,14 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import safetensors
 
 from hear_models.errors import CheckpointError, FileError
 from hear_models.files import write_atomically
-from hear_models.foreign import read_bytes
+from hear_models.foreign import parse_json, read_bytes
 from hear_models.version import __version__
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 KEY = "hear_models"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+PARTS = ("encoder", "decoder")
 STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 HOW_TO_GET = "Official checkpoints are converted by `hear-models convert FAMILY INPUT OUTPUT.safetensors`."
 
@@ -116,7 +118,7 @@ def write_checkpoint(
     if dtype not in STORED:
         raise CheckpointError(f"dtype {dtype!r} cannot be stored. Use one of {', '.join(STORED)}.")
     present = {part_of(name) for name in tensors}
-    kept = tuple(sorted(present if parts is None else set(parts), key=("encoder", "decoder").index))
+    kept = tuple(sorted(present if parts is None else set(parts), key=PARTS.index))
     if missing := set(kept) - present:
         raise CheckpointError(
             f"there is no tensor of the part {sorted(missing)[0]!r} to write. Give its tensors or leave it out."
@@ -221,7 +223,7 @@ def _parse_header(path: str | os.PathLike[str], data: bytes) -> tuple[Header, st
     if len(data) < 10 or data[8:9] != b"{" or not 2 <= size <= min(len(data) - 8, MAX_HEADER_BYTES):
         raise CheckpointError(f"{path} is not a whole safetensors file. {HOW_TO_GET}")
     try:
-        outer = json.loads(data[8 : 8 + size])
+        outer = parse_json(data[8 : 8 + size])
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged safetensors header. Replace it by an intact copy.") from error
     metadata = outer.get("__metadata__") if isinstance(outer, dict) else None
@@ -229,7 +231,7 @@ def _parse_header(path: str | os.PathLike[str], data: bytes) -> tuple[Header, st
     if not isinstance(text, str):
         raise CheckpointError(f"{path} carries no configuration of hear-models in its header. {HOW_TO_GET}")
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         if _canonical(content) != text:
             raise ValueError("not canonical")
         digest = content.pop("digest")
@@ -244,6 +246,12 @@ def _parse_header(path: str | os.PathLike[str], data: bytes) -> tuple[Header, st
             isinstance(content["family"], str)
             and isinstance(content["config"], dict)
             and isinstance(content["parts"], list)
+            and all(part in PARTS for part in content["parts"])
+            and isinstance(content["trained"], bool)
+            and isinstance(content["source"], (dict, NoneType))
+            and isinstance(content["notes"], dict)
+            and isinstance(content["converter"], str)
+            and isinstance(digest, str)
         ):
             raise ValueError("types")
         return Header(**{**content, "parts": tuple(content["parts"])}), digest

@@ -111,9 +111,9 @@ def command(
         raise UsageError(f"{trials} has no labels, so there is no EER for --drop. Label the trials.")
     for picture in (plot, drop_plot):
         if picture is not None:
-            from hear_models.speaker.plots import check_plots
+            from hear_models.pictures import check_picture
 
-            check_plots(picture)
+            check_picture(picture)
     subject = resolve(model, parse_options(settings), allow_untrained=allow_untrained, how="--allow-untrained")
 
     import torch

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
+import traceback
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
+import rich
 
 from hear_models.errors import HearModelsError
 from hear_models.version import __version__
@@ -31,6 +33,7 @@ COMMANDS = {
     "tasks": ("hear_models.cli.tasks", "Task data for evaluation: list, check, resample, make."),
     "evaluate": ("hear_models.cli.evaluate", "Score models on the tasks of HEAR."),
     "leaderboard": ("hear_models.cli.leaderboard", "Make a table from results, with intervals and published figures."),
+    "analyze": ("hear_models.cli.analyze", "Look at the filters that a model has learned."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
 }
 
@@ -99,17 +102,22 @@ def main() -> None:
     except HearModelsError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if not _is_of_stdout(error):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there
-        click.echo(f"error: what was to be printed cannot be written: {error.strerror}.", err=True)
+    except OSError as error:  # of the machine: a full disk, a folder without permission
+        if _was_printing(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there
+            click.echo(f"error: what was to be printed cannot be written: {error.strerror}.", err=True)
+        else:
+            where = f"{error.filename}: " if error.filename else ""
+            advice = "Check the path, its permissions and the free space."
+            click.echo(f"error: {where}{error.strerror or error}. {advice}", err=True)
         sys.exit(1)
 
 
-def _is_of_stdout(error: OSError) -> bool:
-    """Whether it is an error of printing: those of files name their file."""
-    return error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EFBIG, errno.EDQUOT) and error.filename is None
+def _was_printing(error: OSError) -> bool:
+    """Whether it was raised where text is printed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    printers = (__file__, str(Path(click.__file__).parent), str(Path(rich.__file__).parent))
+    return bool(frames) and frames[-1].filename.startswith(printers)
 
 
 if __name__ == "__main__":

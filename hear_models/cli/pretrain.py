@@ -25,6 +25,12 @@ import click
 @click.option("--steps", type=click.IntRange(1), help="Another number of updates than the recipe's.")
 @click.option("--stop-after", type=click.IntRange(1), help="Updates in this call; then save and end.")
 @click.option("--init", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Begin with these weights.")
+@click.option(
+    "--go-on-with-changed",
+    type=click.Choice(["optimiser"]),
+    multiple=True,
+    help="Resume although this table of the recipe is another one.",
+)
 @click.option("--device", help="cpu, cuda, cuda:1 ... Default: cuda if there is one.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads that read audio.")
 @click.option("--save-every", type=click.FloatRange(1), default=300, show_default=True, help="Seconds between saves.")
@@ -38,6 +44,7 @@ def command(
     steps: int | None,
     stop_after: int | None,
     init: Path | None,
+    go_on_with_changed: tuple[str, ...],
     device: str | None,
     workers: int,
     save_every: float,
@@ -63,6 +70,7 @@ def command(
         folders=folders,
         cache=cache,
         init=init,
+        go_on_with_changed=go_on_with_changed,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         workers=workers,
         save_every_s=save_every,

@@ -36,6 +36,7 @@ from hear_models.foreign import open_plain, read_arrays, reading
 BAD_NAMES = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}  # what a file system says to a name that it does not take
 LOOKED_AT = 200  # files of other recordings whose settings are compared
 SEAL = b"hear-models sha256 "  # and 64 digits: the archive's comment, its last bytes
+LONGEST_NAME = 255
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same embeddings give the same bytes
 
 
@@ -52,16 +53,23 @@ class NpzOutput:
         """`sub/a.wav` becomes `sub/a.wav.npz`: the ending stays, so a.wav and a.flac do not collide."""
         return self.folder / f"{source.name}.npz"
 
+    def why_not(self, source: AudioFile) -> str | None:
+        """A sentence if the file system takes no name that is so long."""
+        n_bytes = len(os.fsencode(self.path_of(source).name))
+        most = os.pathconf(self.folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST_NAME
+        if n_bytes <= most:
+            return None
+        return (
+            f"its output's name would have {n_bytes} bytes, at most {most} are possible. Rename it, or write a table."
+        )
+
     def is_done(self, source: AudioFile, info: AudioFileState) -> bool:
         """Whether the recording, unchanged since, was embedded with these settings.
 
         Raises UsageError: it was embedded with other settings, and `overwrite` is off.
         """
         path = self.path_of(source)
-        try:
-            if self.overwrite or not path.exists():
-                return False
-        except OSError:  # a name that the file system does not take: told when it is written
+        if self.overwrite or not os.path.lexists(path):  # also one that the file system does not take
             return False
         try:
             metadata = read_whole(path)

@@ -15,13 +15,14 @@ form for both kinds, filters by time, and stays small for recordings of hours. A
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +32,7 @@ from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refus
 from hear_models.corpus.table_digest import DIGEST, KEY, ColumnDigests, verified_groups
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.files import remove_left_over, shown, whole_file
-from hear_models.foreign import open_plain, reading
+from hear_models.foreign import open_plain, reading, reason
 
 PART_BYTES = 64 << 20  # a part is closed at this size,
 PART_SECONDS = 30.0  # or this age: what a killed run has to compute again
@@ -92,10 +93,15 @@ class ParquetOutput:
     def refuse_others(self, sources: Sequence[AudioFile]) -> None:
         """Nothing is left to compare: a table has one set of settings, looked at when it was opened."""
 
+    def why_not(self, source: AudioFile) -> str | None:
+        """A table takes every name."""
+        return None
+
     def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         """Add a recording's rows to the current part."""
         try:
-            self._append(source, info, rows)
+            with self._disk():
+                self._append(source, info, rows)
             self._in_part.add(_text(source.name))
         except BaseException:  # Ctrl-C too: a part that lacks rows of a recording must not count
             self._discard_part()
@@ -105,6 +111,14 @@ class ParquetOutput:
             self._close_part()
         else:
             self._part_began = self._part_began or time.monotonic()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Arrow tells of a full disk in an exception of its own."""
+        try:
+            yield
+        except self.pyarrow.ArrowException as error:
+            raise OSError(errno.EIO, reason(error), str(self.table)) from error
 
     def _append(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         arrow = self.pyarrow
@@ -136,6 +150,11 @@ class ParquetOutput:
     def finish(self) -> None:
         """Join the old table and all parts into the table, and remove the parts."""
         self._close_part()
+        with self._disk():
+            self._join()
+        shutil.rmtree(self.folder)
+
+    def _join(self) -> None:
         parts = self._parts()
         files = [*([self.table] if self.table in self._old else []), *parts]
         if parts:
@@ -152,7 +171,6 @@ class ParquetOutput:
                         digest.add(group)
                         writer.write_table(group)
                 writer.add_key_value_metadata({DIGEST: digest.hexdigest(schema.metadata[KEY])})
-        shutil.rmtree(self.folder)
 
     def close(self) -> None:
         """Keep what is finished: called when a run stops early, too."""
@@ -206,12 +224,14 @@ class ParquetOutput:
 
     def _close_part(self) -> None:
         try:
-            self._write_group()
+            with self._disk():
+                self._write_group()
             if self._writer is None:
                 return
             settings = self._writer.schema.metadata[KEY]
             self._writer.add_key_value_metadata({DIGEST: self._digest.hexdigest(settings)})
-            self._writer.close()
+            with self._disk():
+                self._writer.close()
             self._sink.close()
             assert self._temporary is not None
             temporary, self._temporary = self._temporary, None

@@ -201,7 +201,9 @@ def _todo(sources: list[AudioFile], out: Output, summary: CorpusSummary) -> list
                 Failure(str(source.path), f"{shown(source.path)} cannot be opened: {error.strerror}.")
             )
             continue
-        if out.is_done(source, info):
+        if problem := out.why_not(source):
+            summary.failed.append(Failure(str(source.path), f"{shown(source.path)}: {problem}"))
+        elif out.is_done(source, info):
             summary.skipped += 1
         else:
             todo.append((source, info))

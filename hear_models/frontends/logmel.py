@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from hear_models.frontends.filterbanks import mel_filter_bank, slaney_filter_bank
 
@@ -65,13 +66,19 @@ class LogMel(nn.Module):
         Raises:
             RuntimeError: fewer than `min_samples` samples.
         """
+        half = self.window_samples // 2
+        return self.of_padded(pad(audio[:, None], (half, half), mode="reflect")[:, 0])
+
+    def of_padded(self, audio: Tensor) -> Tensor:
+        """Audio with what stands before and behind it, [clips, samples] → a frame for each whole window in it."""
+        if audio.shape[1] < self.window_samples:
+            return audio.new_empty(len(audio), 0, self.n_mels)
         spectrum = torch.stft(
             audio,
             n_fft=self.window_samples,
             hop_length=self.hop_samples,
             window=self.window,
-            center=True,
-            pad_mode="reflect",
+            center=False,
             return_complex=True,
         )  # [clips, bins, frames]
         power = spectrum.real.square() + spectrum.imag.square()

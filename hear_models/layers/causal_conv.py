@@ -20,8 +20,16 @@ class CausalConv(nn.Module):
 
         `past` [units, kernel - 1, channels] are the tokens before x, if x goes on from earlier ones.
         """
-        x = pad(x, (0, 0, self.weight.shape[2] - 1, 0)) if past is None else torch.cat([past, x], dim=1)
+        x = self._behind(x, past)
         # as an image [units, channels, 1, tokens] whose channels lie side by side, which a CPU does quicker than conv1d
         image = x.transpose(1, 2)[:, :, None]
         y = conv2d(image, self.weight[:, :, None], self.bias, groups=len(self.weight))
         return y[:, :, 0].transpose(1, 2)
+
+    def past(self, x: Tensor, past: Tensor | None = None) -> Tensor:
+        """What the call after that with x and `past` takes as its `past`."""
+        whole = self._behind(x, past)
+        return whole[:, whole.shape[1] - (self.weight.shape[2] - 1) :]
+
+    def _behind(self, x: Tensor, past: Tensor | None) -> Tensor:
+        return pad(x, (0, 0, self.weight.shape[2] - 1, 0)) if past is None else torch.cat([past, x], dim=1)

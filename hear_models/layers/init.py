@@ -39,3 +39,12 @@ def torch_default_(weight: Tensor, bias: Tensor | None, rng: torch.Generator) ->
     nn.init.uniform_(weight, -limit, limit, generator=rng)
     if bias is not None:
         nn.init.uniform_(bias, -limit, limit, generator=rng)
+
+
+def xavier_(network: nn.Module, rng: torch.Generator) -> None:
+    """Xavier's uniform weights for linear layers, ones for layer norms; their biases are left as they are."""
+    for module in network.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight, generator=rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,14 @@ from hear_models.layers.causal_conv import CausalConv
 from hear_models.layers.dense import dense, dense_add
 from hear_models.layers.selective_scan import selective_scan
 from hear_models.layers.transformer import LAYER_NORM_EPS
+
+
+@dataclass
+class Memory:
+    """What a mixer knows of the tokens before: nothing at the beginning of a sequence."""
+
+    past: Tensor | None = None  # what entered the convolution last, [units, kernel - 1, inner]
+    state: Tensor | None = None  # of the scan, [units, inner, state]
 
 
 class Mixer(nn.Module):
@@ -37,12 +46,15 @@ class Mixer(nn.Module):
         self.dt_proj = nn.Linear(self.rank, inner)
         self.out_proj = nn.Linear(inner, width, bias=False)
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """[units, tokens, width] → residual + mixer(x), the same shape."""
+    def forward(self, x: Tensor, residual: Tensor, memory: Memory | None = None) -> Tensor:
+        """[units, tokens, width] → residual + mixer(x), the same shape; x goes on from `memory`, and is in it then."""
         u, z = dense(x, self.in_proj).chunk(2, dim=2)  # [units, tokens, inner] each
-        u = silu(self.conv1d(u))
+        past, state = (None, None) if memory is None else (memory.past, memory.state)
+        if memory is not None:
+            memory.past = self.conv1d.past(u, past)
+        u = silu(self.conv1d(u, past))
         step, b, c = dense(u, self.x_proj).split([self.rank, self.state, self.state], dim=2)
-        y = selective_scan(
+        y, state = selective_scan(
             u.transpose(1, 2),
             linear(step, self.dt_proj.weight).transpose(1, 2),
             -torch.exp(self.A_log.float()),
@@ -52,7 +64,11 @@ class Mixer(nn.Module):
             z.transpose(1, 2),
             self.dt_proj.bias,
             backend=self.backend,
+            state=state,
+            return_state=True,
         )
+        if memory is not None:
+            memory.state = state
         return dense_add(y.transpose(1, 2), self.out_proj, residual)
 
 
@@ -64,7 +80,11 @@ class MambaBlock(nn.Module):
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.mixer = mixer
 
-    def forward(self, x: Tensor) -> Tensor:
+    def memory(self) -> Memory:
+        """What is known before the first token; given to `forward` each time, it lets a sequence come in pieces."""
+        return Memory()
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """[units, tokens, width] → the same shape."""
-        mixed: Tensor = self.mixer(self.norm(x), residual=x)
+        mixed: Tensor = self.mixer(self.norm(x), residual=x, memory=memory)
         return mixed

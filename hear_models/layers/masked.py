@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from hear_models.layers.patches import random_masking
-from hear_models.layers.transformer import LAYER_NORM_EPS, Block
+from hear_models.layers.transformer import LAYER_NORM_EPS
 
 
 class MaskedDecoder(nn.Module):
@@ -29,7 +29,7 @@ class MaskedDecoder(nn.Module):
         self,
         encoder_width: int,
         width: int,
-        blocks: Iterable[Block],
+        blocks: Iterable[nn.Module],
         tokens: int,
         pixels: int,
         class_rows: int,

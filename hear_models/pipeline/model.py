@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from typing_extensions import Self
 
+    from hear_models.pipeline.stream import Stream
+
 TIMESTAMPS = ("centres", "official")
 WITHOUT_FLOAT64 = ("mps",)
 FEWEST_FRAMES, MOST_CHANNELS = 100, 32  # no batch, but a clip the wrong way round
@@ -58,9 +60,11 @@ class HearModel(HubMethods, nn.Module):
         normalise: what happens to the features of a clip, None = nothing.
         batch_dependent: True if a clip's embedding depends on its neighbours in the call; callers then keep batches.
         checkpoint: where the weights come from; set by the zoo.
+        not_streamed: why the steps of a sound that is still going on cannot be had exactly; "" if they can.
     """
 
     family: ClassVar[str]
+    not_streamed: ClassVar[str] = "every step is computed from a window around it, or from the whole clip"
     batch_dependent: bool = False
     scene_pooling: str = "mean"
     short_clips: str = "zeros"
@@ -260,6 +264,21 @@ class HearModel(HubMethods, nn.Module):
             return [scene.clone() for scene in results]
         return [(steps.clone(), times.clone()) for steps, times in results]
 
+    def stream(self, normalize: Any = None) -> Stream:
+        """The steps of a sound that is still going on, each as soon as it is final: see `pipeline.stream.Stream`.
+
+        Args:
+            normalize: (mean, deviation) of the log-mel of similar sounds, `model.statistics(clips)`, or None if the
+                model was loaded with fixed statistics: those of a clip are known at its end only.
+
+        Raises:
+            UsageError: the family cannot be streamed exactly, or `normalize` or the layout of the steps look ahead.
+        """
+        raise UsageError(
+            f"{self.family} cannot be streamed exactly: {self.not_streamed}. "
+            "Embed windows of the sound instead: hear-models embed --window, or hear_models.embed on pieces."
+        )
+
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
         """Evaluation mode for a while; whatever was in training mode goes back to it."""
@@ -342,7 +361,8 @@ class HearModel(HubMethods, nn.Module):
         """
         if torch.jit.is_tracing():
             raise UsageError(
-                "How a clip is cut depends on its length, which a trace would freeze. Use load_model(..., compile=True)."
+                "How a clip is cut depends on its length, which a trace would freeze. "
+                "Use load_model(..., compile=True)."
             )
         shared = None
         if isinstance(self.normalise, Standardise) and self.normalise.scope == "call":

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from hear_models.errors import UsageError
 
 CONSTANT_BELOW = 1e-6  # standard deviation under which features count as constant and become zeros
 
@@ -64,6 +68,15 @@ class Standardise:
     mean: float = 0.0
     std: float = 1.0
     along: int | None = None
+
+    @classmethod
+    def fixed(cls, statistics: Any) -> Standardise:
+        """By a given (mean, deviation) of all features. UsageError if it is no such pair."""
+        pair = isinstance(statistics, (tuple, list)) and len(statistics) == 2
+        numbers = pair and all(isinstance(x, (int, float)) and math.isfinite(x) for x in statistics)
+        if not numbers or statistics[1] <= 0:
+            raise UsageError(f"statistics={statistics!r} are not (mean, deviation) of a log-mel, such as (-7.1, 4.2).")
+        return cls(scope="fixed", mean=float(statistics[0]), std=float(statistics[1]))
 
     def __call__(self, features: Tensor, statistics: Statistics | None = None) -> Tensor:
         """One clip's features, any shape → the same shape and dtype; `statistics` are the call's, for that scope."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -10,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hear_models.errors import UsageError
-from hear_models.files import write_atomically
+from hear_models.pictures import new_figure, save_figure
 
 SMALLEST = 1e-6  # rates are clipped for drawing only: a probit of 0 is infinite
 TICKS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
@@ -24,16 +22,9 @@ def probit(rates: Any) -> np.ndarray:
     return np.array([NormalDist().inv_cdf(float(rate)) for rate in clipped.ravel()]).reshape(clipped.shape)
 
 
-def check_plots(path: Path) -> None:
-    """Raise UsageError for a picture that cannot be drawn: no matplotlib, or an ending that it does not know."""
-    figure = _pyplot_free_figure()
-    if path.suffix.lower().removeprefix(".") not in figure.canvas.get_supported_filetypes():
-        raise UsageError(f"{path} is no picture's name. Let it end in .png, .svg or .pdf.")
-
-
 def draw_det(path: Path, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = "") -> None:
     """DET curves, one a name: (false positive rates, false negative rates) as of `metrics.det_points`."""
-    figure = _pyplot_free_figure()
+    figure = new_figure()
     axes = figure.add_subplot()
     for index, (name, (fpr, fnr)) in enumerate(curves.items()):
         axes.plot(probit(fpr), probit(fnr), STYLES[index % len(STYLES)], label=name, drawstyle="steps-post")
@@ -47,7 +38,7 @@ def draw_det(path: Path, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], ti
 
 def draw_curves(path: Path, shares: Sequence[float], curves: Mapping[str, Sequence[float]], what: str) -> None:
     """Error rates against the share of what was dropped, one curve a name."""
-    figure = _pyplot_free_figure()
+    figure = new_figure()
     axes = figure.add_subplot()
     for index, (name, rates) in enumerate(curves.items()):
         style = STYLES[index % len(STYLES)]
@@ -57,21 +48,7 @@ def draw_curves(path: Path, shares: Sequence[float], curves: Mapping[str, Sequen
     _finish(figure, axes, path)
 
 
-def _pyplot_free_figure() -> Any:
-    """A figure without matplotlib's global state."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("Pictures need matplotlib. Install it: pip install 'hear-models[plots]'") from error
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _finish(figure: Any, axes: Any, path: Path) -> None:
     axes.grid(color="0.9")
     axes.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix.lower().removeprefix("."), dpi=150)
-    write_atomically(path, picture.getvalue())
+    save_figure(figure, path)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from hear_models.errors import HearModelsError
 from hear_models.files import write_atomically
+from hear_models.foreign import file_sha256, read_json
 from hear_models.resources import cache_folder
 
 if TYPE_CHECKING:
     from hear_models.tasks.task import Task
 
+LARGEST_MEMORY = 1 << 30  # bytes of a remembered task: 100 a clip
 SETTLED_S = 2.0  # a file changed so recently may change again within the same tick of the clock: not remembered
 
 
@@ -35,7 +37,7 @@ def data_sha256(task: Task, sample_rate: int) -> str:
             stat = os.stat(root / name)
             size, changed, digest = remembered.get(name, (-1, -1, ""))
             if (size, changed) != (stat.st_size, stat.st_mtime_ns):
-                digest = _file_sha256(root / name)
+                digest = file_sha256(root / name)
             if now - stat.st_mtime > SETTLED_S:
                 seen[name] = [stat.st_size, stat.st_mtime_ns, digest]
             total.update(f"{name}\0{digest}\n".encode("utf-8", "surrogateescape"))
@@ -53,14 +55,6 @@ def data_sha256(task: Task, sample_rate: int) -> str:
     return total.hexdigest()
 
 
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _memory_file(root: Path, sample_rate: int) -> Path:
     """Outside of the task folder: it may be read-only, and it should stay as it was unpacked."""
     key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
@@ -68,8 +62,8 @@ def _memory_file(root: Path, sample_rate: int) -> Path:
 
 
 def _read_memory(path: Path) -> dict[str, list[Any]]:
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(HearModelsError):
+        found = read_json(path, LARGEST_MEMORY)
         if isinstance(found, dict) and all(isinstance(v, list) and len(v) == 3 for v in found.values()):
             return found
     return {}

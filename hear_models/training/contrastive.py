@@ -20,6 +20,7 @@ from hear_models.training.batches import Batches, each_once
 from hear_models.training.features import (
     FULL_SCALE,
     Source,
+    data_identity,
     folder_recordings,
     procedural_recordings,
     raw_samples,
@@ -91,9 +92,9 @@ class Contrastive(WithoutExtras):
             raise UsageError(f"batch is {recipe.optimiser.batch}: a pair has nothing to be told from. Give more.")
         self.recipe, self.run, self.model = recipe, run, model
         self.settings = recipe.table("contrast", Contrasting)
-        self.batches: Batches[Pairs] = Segments(
-            _sources(recipe, run, model, report), model, self.settings.noise, recipe.seed
-        )
+        sources = _sources(recipe, run, model, report)
+        self.data = data_identity(sources)
+        self.batches: Batches[Pairs] = Segments(sources, model, self.settings.noise, recipe.seed)
 
     def loss(self, batch: Pairs, step: int) -> Tensor:
         """Of one batch; what is dropped and masked is drawn by (seed, step) alone."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from hear_models.datasets.procedural import generate, scene_seed
-from hear_models.errors import AudioFileError, UsageError
-from hear_models.files import whole_file
+from hear_models.errors import AudioFileError, FileError, UsageError
+from hear_models.files import shown, unwritable, whole_file, write_atomically
+from hear_models.foreign import file_sha256, read_bytes, read_json, reading
 from hear_models.frontends.logmel import LogMel
+from hear_models.locks import beside, only_writer
 from hear_models.pipeline.ahead import load_ahead
 from hear_models.pipeline.audio import read_audio
 
@@ -34,6 +38,7 @@ class Source:
     name: str
     features: np.ndarray  # float16 or int16 [all frames, bands], memory-mapped
     starts: np.ndarray  # int64 [recordings + 1], first frame of each recording
+    sha256: str = ""  # of the features
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -176,23 +181,106 @@ def cached_features(
 
     Raises:
         UsageError: there are none.
+        FileError: the cache cannot be written, or is damaged.
     """
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-    data, index = cache / f"{name}-{digest}.{SUFFIXES[dtype]}", cache / f"{name}-{digest}.starts.npy"
-    if not index.exists():
+    kept = Kept(cache / f"{name}-{digest}", dtype, bands)
+    try:
         cache.mkdir(parents=True, exist_ok=True)
-        starts = [0]
-        with whole_file(data) as part:
+        with only_writer(beside(kept.index), kept.index, "--cache", wait=report):
+            if not kept.index.exists():
+                kept.write(name, features)
+            starts, mapped, sha256 = kept.read()
+    except OSError as error:
+        raise FileError(unwritable(error.filename or cache, error, "Give another --cache, or make room.")) from error
+    report(f"{name}: {len(starts) - 1} recordings, {len(mapped) / frames_per_hour:.2f} h of features")
+    return Source(name, mapped, starts, sha256)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Three files of a cache: features, `.starts.npy` (written last, so it says that the others are there), `.json`."""
+
+    stem: Path
+    dtype: type[np.generic]
+    bands: int
+
+    @property
+    def data(self) -> Path:
+        return self.stem.with_name(f"{self.stem.name}.{SUFFIXES[self.dtype]}")
+
+    @property
+    def index(self) -> Path:
+        return self.stem.with_name(f"{self.stem.name}.starts.npy")
+
+    @property
+    def about(self) -> Path:
+        return about_of(self.index)
+
+    def write(self, name: str, features: Iterable[np.ndarray | None]) -> None:
+        """Compute and keep. UsageError if there are none, OSError."""
+        starts, digest = [0], hashlib.sha256()
+        with whole_file(self.data) as part:
             with part.open("wb") as file, torch.inference_mode():
                 for array in features:
                     if array is not None:
-                        file.write(array.astype(dtype).tobytes())
+                        block = array.astype(self.dtype).tobytes()
+                        digest.update(block)
+                        file.write(block)
                         starts.append(starts[-1] + len(array))
             if starts[-1] == 0:
                 raise UsageError(f"No recording of {name} could be read. Give a folder of recordings.")
-        with whole_file(index) as part, part.open("wb") as file:
-            np.save(file, np.array(starts))
-    starts_array = np.load(index)
-    mapped = np.memmap(data, dtype, "r").reshape(-1, bands)
-    report(f"{name}: {len(starts_array) - 1} recordings, {len(mapped) / frames_per_hour:.2f} h of features")
-    return Source(name, mapped, starts_array)
+        index = io.BytesIO()
+        np.save(index, np.array(starts))
+        self._describe(digest.hexdigest(), index.getvalue())
+        write_atomically(self.index, index.getvalue())
+
+    def _describe(self, sha256: str, index: bytes) -> None:
+        about = {"sha256": sha256, "file": self.data.name, "index_sha256": hashlib.sha256(index).hexdigest()}
+        write_atomically(self.about, json.dumps(about, indent=1).encode())
+
+    def read(self) -> tuple[np.ndarray, np.ndarray, str]:
+        """(starts, features mapped into memory, their sha256), checked by sizes; FileError says what to delete."""
+        with reading(self.index, FileError, f"Delete {shown(self.index)}; the features are computed again."):
+            index = read_bytes(self.index)
+            starts: np.ndarray = np.load(io.BytesIO(index), allow_pickle=False)
+            rows, size = self.bands * np.dtype(self.dtype).itemsize, self.data.stat().st_size
+            if (
+                starts.dtype != np.int64
+                or starts.ndim != 1
+                or len(starts) < 2
+                or starts[0] != 0
+                or (np.diff(starts) < 0).any()
+                or int(starts[-1]) * rows != size
+            ):
+                raise ValueError(f"it does not fit {self.data.name}")
+            if not self.about.exists():  # of an older version
+                self._describe(file_sha256(self.data), index)
+            about = read_json(self.about)
+            if about["index_sha256"] != hashlib.sha256(index).hexdigest():
+                raise ValueError("it does not match its digest")
+            mapped = np.memmap(self.data, self.dtype, "r").reshape(-1, self.bands)
+            return starts, mapped, str(about["sha256"])
+
+
+def about_of(index: Path) -> Path:
+    """Where the digests of features lie, by their index."""
+    return index.with_name(index.name.removesuffix(".starts.npy") + ".json")
+
+
+def verify_features(index: Path) -> None:
+    """Re-read features that are kept, by their index. FileError: they are not what was computed."""
+    with reading(index, FileError, f"Delete {shown(index)}; the features are computed again."):
+        about = read_json(about_of(index))
+        if hashlib.sha256(read_bytes(index)).hexdigest() != about["index_sha256"]:
+            raise ValueError("it does not match its digest")
+        name = str(about["file"])
+        if Path(name).name != name or file_sha256(index.with_name(name)) != about["sha256"]:
+            raise ValueError(f"{name} does not match its digest")
+
+
+def data_identity(sources: Iterable[Source], labels: bytes = b"") -> dict[str, Any]:
+    """What a run learns from, for its state and its header: every source by its content, and one digest over all."""
+    listed = [{"name": s.name, "recordings": len(s), "sha256": s.sha256} for s in sources]
+    told = json.dumps([source["sha256"] for source in listed]).encode() + labels
+    return {"sha256": hashlib.sha256(told).hexdigest(), "sources": listed}

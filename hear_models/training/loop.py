@@ -7,30 +7,28 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from hear_models.checkpoints.safetensors_file import read_header, write_checkpoint
-from hear_models.errors import CheckpointError, UsageError
-from hear_models.files import write_atomically
+from hear_models.checkpoints.safetensors_file import read_header
+from hear_models.errors import FileError
+from hear_models.files import open_to_write, unwritable, write_atomically
+from hear_models.foreign import read_bytes
+from hear_models.locks import inside, only_writer
 from hear_models.pipeline.model import HearModel
 from hear_models.training.objectives import Way, chosen_way, config_of, new_network, way_named
 from hear_models.training.recipe import Optimiser, Recipe
 from hear_models.training.run import Run
+from hear_models.training.state import Guard, State
 from hear_models.zoo import load_model
 from hear_models.zoo.families import family_module
 from hear_models.zoo.licensing import inherited
 
-STATE, MODEL, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
-MOMENTS = ("exp_avg", "exp_avg_sq")
+LOG = "log.jsonl"
 
 
 def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) -> int:
@@ -40,10 +38,23 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     `log.jsonl`. The same call again goes on from the last save and computes what an uninterrupted run would have.
 
     Raises:
-        UsageError: a recipe that gives no network, no data, or the output folder belongs to another recipe.
+        UsageError: a recipe that gives no network, no data, or the output folder belongs to another recipe, to other
+            data, to other first weights, or to another run that is going on.
         CheckpointError: the saved state is damaged.
+        FileError: the output or the cache cannot be written.
+        DivergedError: a loss or a parameter is not finite; what was saved before stays.
     """
     way = way_named(chosen_way(recipe.family, recipe.objective))
+    try:
+        run.output.mkdir(parents=True, exist_ok=True)
+        with only_writer(inside(run.output), run.output):
+            return _pretrain(recipe, run, way, report)
+    except OSError as error:
+        said = unwritable(error.filename or run.output, error, "Make room, or give another --output.")
+        raise FileError(f"{said} The same command goes on from the last save.") from error
+
+
+def _pretrain(recipe: Recipe, run: Run, way: Way, report: Callable[[str], None]) -> int:
     model, lineage = _begin(recipe, run, way, report)
     objective = way.build(recipe, run, model, report)
 
@@ -52,12 +63,14 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
     if objective.heads is not None:
         objective.heads.to(run.device).train()
     adam = torch.optim.AdamW(decay_groups(model, o.weight_decay, objective.heads), lr=0.0, betas=o.betas, eps=o.eps)
-    state = State(recipe, run, model, objective.heads, adam, lineage)
-    first = state.resume()
+    state = State(recipe, run, model, objective.heads, adam, lineage, dict(objective.data))
+    first = state.resume(report)
+    kept_lines(run.output / LOG, first)
     last = min(o.steps, first + run.stop_after) if run.stop_after is not None else o.steps
     report(f"{recipe.family}: updates {first} to {last} of {o.steps}, {o.batch} crops each, on {run.device}")
 
     saved, step = time.monotonic(), first
+    guard = Guard(run, state, objective.batches, o.batch)
     batches = objective.batches.stream(first, last, o.batch)
     repeated = objective.batches.batch(0, o.batch) if run.synthetic_batch else None
     with _stop_signals() as stop, Log(run.output / LOG, o, last, report) as log:
@@ -72,11 +85,15 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
                 group["lr"] = o.rate(step)
             adam.step()
             log.losses.append(loss.detach())
+            guard.losses.append(loss.detach())
             step += 1
 
+            due = time.monotonic() - saved >= run.save_every_s or step == last or bool(stop)
+            if due or step % run.log_every == 0:
+                guard.check(step)
             if step % run.log_every == 0 or step == last or stop:
                 log.write(step, objective.validate())
-            if time.monotonic() - saved >= run.save_every_s or step == last or stop:
+            if due:
                 state.save(step)
                 saved = time.monotonic()
     if stop:
@@ -93,9 +110,6 @@ def _begin(recipe: Recipe, run: Run, way: Way, report: Callable[[str], None]) ->
         model.load_state_dict(dict(way.initial_weights(model, base, report)))
         sha256 = base.checkpoint.sha256 if base.checkpoint else None
         lineage = inherited(read_header(run.init), run.init.name, sha256)
-    run.output.mkdir(parents=True, exist_ok=True)
-    for orphan in run.output.glob(".*.part"):  # of a run that was killed while it saved
-        orphan.unlink()
     return model, lineage
 
 
@@ -123,7 +137,7 @@ class Log:
         self.began = self.written = time.monotonic()
 
     def __enter__(self) -> Log:
-        self.file = self.path.open("a", encoding="utf-8")
+        self.file = os.fdopen(open_to_write(self.path, append=True), "w", encoding="utf-8")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -137,11 +151,9 @@ class Log:
         self.waited_s += time.monotonic() - since
 
     def write(self, step: int, validated: Mapping[str, float]) -> None:
-        """A line on the updates since the last one. UsageError if their loss is not a number any more."""
+        """A line on the updates since the last one."""
         now, o = time.monotonic(), self.optimiser
         mean_loss = float(torch.stack(self.losses).mean())
-        if not np.isfinite(mean_loss):
-            raise UsageError(f"The loss is {mean_loss} at update {step}. Lower base_rate, or use float32.")
         seconds = now - self.written
         rate = len(self.losses) / seconds
         line = {
@@ -164,75 +176,14 @@ class Log:
         self.written, self.waited_s, self.losses = now, 0.0, []
 
 
-class State:
-    """What a run is resumed from: parameters, moments, statistics and the step, as `state.safetensors`."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        run: Run,
-        model: HearModel,
-        heads: nn.Module | None,
-        adam: torch.optim.AdamW,
-        lineage: dict[str, Any],
-    ) -> None:
-        self.recipe, self.run, self.model, self.adam, self.lineage = recipe, run, model, adam, lineage
-        parts = [("", model), *([("heads.", heads)] if heads is not None else [])]
-        self.parameters = [(f"{at}{name}", p) for at, part in parts for name, p in part.named_parameters()]
-        kept = [(at, part, part.state_dict()) for at, part in parts]
-        self.buffers = [(f"{at}{n}", b) for at, part, state in kept for n, b in part.named_buffers() if n in state]
-
-    def save(self, step: int) -> None:
-        """Write state and model; each of the two files whole or not at all."""
-        tensors = {}
-        for name, parameter in self.parameters:
-            tensors[f"parameter/{name}"] = parameter.detach().cpu().contiguous()
-            if parameter.requires_grad:
-                for moment in MOMENTS:
-                    tensors[f"{moment}/{name}"] = self.adam.state[parameter][moment].cpu().contiguous()
-        tensors |= {f"buffer/{name}": buffer.cpu() for name, buffer in self.buffers}
-        about = {"step": str(step), "recipe": self.recipe.digest, "lineage": json.dumps(self.lineage)}
-        write_atomically(self.run.output / STATE, save(tensors, about))
-        config = asdict(self.model.trained_config())
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        notes = {"recipe": self.recipe.as_dict(), "step": step, **self.lineage}
-        write_checkpoint(
-            self.run.output / MODEL, family=self.recipe.family, config=config, tensors=weights, notes=notes
-        )
-
-    def resume(self) -> int:
-        """Fill model and optimiser from the last save, drop later log lines; returns the updates done."""
-        path, log = self.run.output / STATE, self.run.output / LOG
-        if not path.exists():
-            log.write_text("", encoding="utf-8")
-            return 0
-        try:
-            step = self._read(path)
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}). Delete it to begin again.") from None
-        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        write_atomically(log, "".join(line + "\n" for line in kept).encode())
-        return step
-
-    def _read(self, path: Path) -> int:
-        with safe_open(str(path), framework="pt") as file, torch.no_grad():
-            about = file.metadata() or {}
-            if about.get("recipe") != self.recipe.digest:
-                raise UsageError(
-                    f"{self.run.output} holds a run of another recipe. Give another --output, or that recipe."
-                )
-            step = int(about["step"])
-            # a run goes on with the weights that it began with
-            self.lineage = json.loads(about.get("lineage", "{}")) or self.lineage
-            for name, parameter in self.parameters:
-                parameter.copy_(file.get_tensor(f"parameter/{name}"))
-                if parameter.requires_grad:
-                    moments = {m: torch.empty_like(parameter).copy_(file.get_tensor(f"{m}/{name}")) for m in MOMENTS}
-                    self.adam.state[parameter] = {"step": torch.tensor(float(step)), **moments}
-            for name, buffer in self.buffers:
-                buffer.copy_(file.get_tensor(f"buffer/{name}"))
-        return step
+def kept_lines(log: Path, step: int) -> None:
+    """Keep the lines of a log up to the last save: later updates are done again. Lines that are damaged go too."""
+    kept = []
+    for line in read_bytes(log).decode("utf-8", "replace").splitlines() if log.exists() else ():
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+    write_atomically(log, "".join(line + "\n" for line in kept).encode())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from hear_models.pipeline.model import HearModel
 from hear_models.training.batches import Batches
 from hear_models.training.crops import Batch, Crops
 from hear_models.training.degrade import Degrade
-from hear_models.training.features import Source, folder_source, procedural_source
+from hear_models.training.features import Source, data_identity, folder_source, procedural_source
 from hear_models.training.objectives import Report, Way, WithoutExtras
 from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
@@ -23,8 +23,10 @@ class Masked(WithoutExtras):
 
     def __init__(self, recipe: Recipe, run: Run, model: MaskedModel, report: Report) -> None:
         self.recipe, self.run, self.model = recipe, run, model
+        sources = _sources(recipe, run, model, report)
+        self.data = data_identity([source for source, _ in sources])
         self.batches: Batches[Batch] = Crops(
-            _sources(recipe, run, model, report),
+            sources,
             recipe.data,
             model.crop_frames,
             model.training_view,

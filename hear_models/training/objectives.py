@@ -46,6 +46,10 @@ class Objective(Protocol):
     def heads(self) -> nn.Module | None:
         """Parameters that are trained with the model and do not belong to it; they lie in the run's state alone."""
 
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What it learns from, by its content: see `features.data_identity`."""
+
     def loss(self, batch: Any, step: int) -> Tensor:
         """The loss of one batch; keeps gradients."""
 

@@ -8,11 +8,11 @@ import math
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hear_models.errors import UsageError
+from hear_models.errors import FileError, UsageError
 from hear_models.fields import filled
+from hear_models.foreign import read_text, reading
 from hear_models.training.degrade import Degrade
 
 if sys.version_info >= (3, 11):
@@ -114,6 +114,11 @@ def read_recipe(name_or_path: str) -> Recipe:
             family that cannot be trained; the message names it.
     """
     text = _text(name_or_path)
+    with reading(name_or_path, UsageError, "Correct it.", what="a recipe"):
+        return _checked(text, name_or_path)
+
+
+def _checked(text: str, name_or_path: str) -> Recipe:
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -130,6 +135,7 @@ def read_recipe(name_or_path: str) -> Recipe:
         raise UsageError(f"{name_or_path} has no field 'tables'. The objective's tables: {', '.join(way.tables)}.")
     recipe = replace(filled(Recipe, content, name_or_path), tables=tables)
     config_of(recipe)
+    _ = recipe.digest  # fails for what only TOML can hold, a date
     return recipe
 
 
@@ -143,8 +149,8 @@ def _text(name_or_path: str) -> str:
     if name_or_path in recipe_names():
         return (resources.files("hear_models.training") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
     try:
-        return Path(name_or_path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_text(name_or_path)
+    except FileError:
         raise UsageError(
             f"There is no recipe {name_or_path!r}. Give a TOML file or one of {', '.join(recipe_names()) or 'none'}."
         ) from None

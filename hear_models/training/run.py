@@ -18,6 +18,7 @@ class Run:
     workers: int = 2  # threads that read audio
     save_every_s: float = 300.0
     log_every: int = 50
+    go_on_with_changed: tuple[str, ...] = ()  # tables of the recipe that may be other ones than the run began with
     stop_after: int | None = None  # updates in this call, then save and return
     synthetic_batch: bool = False  # train on one batch again and again: what the loop does without the data path
 

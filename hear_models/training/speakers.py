@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from hear_models.speaker.losses import KINDS, class_loss
 from hear_models.speaker.metrics import equal_error_rate
 from hear_models.speaker.scoring import directions
 from hear_models.training.batches import Batches, each_once
-from hear_models.training.features import Source, cached_features, listing, recordings
+from hear_models.training.features import Source, cached_features, data_identity, listing, recordings
 from hear_models.training.objectives import Report, Way
 from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
@@ -101,6 +102,7 @@ class SpeakerObjective:
         clips = [Clip(source, index, names.index(name)) for name, source, index in found]
         trained, self.held_out = parted(clips, self.settings.held_out, recipe.seed)
         report(f"{len(names)} speakers, {len(trained)} clips, {len(self.held_out)} held out")
+        self.data = data_identity(self.sources, json.dumps(found).encode())
         self.batches: Batches[SpeakerBatch] = SpeakerCrops(
             self.sources, trained, model, self.settings.frames, recipe.seed
         )

@@ -27,7 +27,7 @@ from hear_models.pipeline.capabilities import Classifies, Tagger
 from hear_models.pipeline.model import HearModel
 from hear_models.training.augment import centre_crop, pad_to, training_crop
 from hear_models.training.batches import Batches, each_once
-from hear_models.training.features import Source, cached_features
+from hear_models.training.features import Source, cached_features, data_identity
 from hear_models.training.losses import LOSSES, mix, mixup_shares, official_mixup_shares
 from hear_models.training.objectives import Report, Way, WithoutExtras
 from hear_models.training.recipe import Recipe
@@ -103,6 +103,8 @@ class TaggingObjective(WithoutExtras):
             sources.append(scene_source(recipe.data.procedural_hours, recipe.seed, run, model, report))
         if not sources:
             raise UsageError("There is nothing to train on. Give --data FOLDER, or procedural_hours in the recipe.")
+        labels = b"".join(np.ascontiguousarray(targets).tobytes() for _, targets in sources)
+        self.data = data_identity([source for source, _ in sources], labels)
         self.batches: Batches[TaggingBatch] = LabelledCrops(sources, self.settings, recipe.seed)
 
     def loss(self, batch: TaggingBatch, step: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Everything known about a model or a checkpoint file, as plain data for `hear-models info`; torch is not imported."""
+"""Everything known about a model or a checkpoint file, as plain data for `hear-models info`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hear_models.checkpoints.hub import SCHEME
 from hear_models.checkpoints.safetensors_file import verify
 from hear_models.errors import UsageError
 from hear_models.zoo.download import compared_with
+from hear_models.zoo.families import family_module
 from hear_models.zoo.registry import ModelEntry, list_models, near_names
 from hear_models.zoo.resolve import ORGANISATION, copy_address, resolve
 
@@ -45,10 +46,17 @@ def describe_entry(entry: ModelEntry) -> dict[str, Any]:
     return {
         **asdict(manifest),
         "configuration": manifest.configuration or f"the defaults of hear_models.{entry.family}.Config",
+        "streaming": streaming(entry.family),
         "status": entry.status,
         "path": str(manifest.path) if manifest.path else None,
         "advice": advice(entry),
     }
+
+
+def streaming(family: str) -> str:
+    """Whether steps can be had while the sound goes on, and if not, why."""
+    reason = family_module(family).Model.not_streamed
+    return f"not exactly: {reason}" if reason else "exact, with fixed statistics: model.stream(...)"
 
 
 def advice(entry: ModelEntry) -> str:
@@ -100,6 +108,7 @@ def describe_file(path: Path, sha256: str | None = None) -> dict[str, Any]:
     return {
         "path": str(path),
         **asdict(header),
+        "streaming": streaming(header.family),
         "stored_as": sorted({dtype for dtype, _ in tensors.values()}),
         "tensors": len(tensors),
         "parameters": count,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hear_models.pipeline.model import HearModel
 
 # beside the families, and none
-GROUND = frozenset({"errors", "fields", "files", "foreign", "locks", "resources", "version"})
+GROUND = frozenset({"errors", "fields", "files", "foreign", "locks", "markdown", "pictures", "resources", "version"})
 
 
 class FamilyModule(Protocol):

@@ -21,6 +21,7 @@ from hear_models.fields import check_fields
 from hear_models.pipeline.model import CheckpointInfo, HearModel
 from hear_models.zoo.families import FamilyModule, as_torch_begins, family_module, new_model
 from hear_models.zoo.resolve import Resolved, resolve
+from hear_models.zoo.sizes import at_most_parameters, check_sizes
 
 SEED_OF_UNTRAINED = 0
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,7 +42,12 @@ def _load(resolved: Resolved, options: Mapping[str, Any]) -> HearModel:
     parts = ("encoder", "decoder") if model_options.get("decoder") else ("encoder",)
     checkpoint = read(resolved, parts)
     promised = resolved.entry.manifest.configuration if resolved.entry else {}
-    model = build(module, checkpoint.config if checkpoint else promised, model_options, resolved.name, not checkpoint)
+    if checkpoint:
+        check_sizes(checkpoint.config, len(checkpoint.tensors), resolved.name)
+        with at_most_parameters(len(checkpoint.tensors), resolved.name):
+            model = build(module, checkpoint.config, model_options, resolved.name, False)
+    else:
+        model = build(module, promised, model_options, resolved.name, True)
     if checkpoint:
         if resolved.entry:
             compare(model, module.Config(**check_fields(module.Config, promised)), resolved)
@@ -114,8 +120,8 @@ def build(
     """The network of a configuration: with seeded random weights, or (random=False) without memory, for `fill`."""
     try:
         config = module.Config(**check_fields(module.Config, values))
-        with torch.random.fork_rng(devices=[]):  # a family may draw from the global generator; the caller's state stays
-            model = new_model(module, config, seed=SEED_OF_UNTRAINED if random else None, **options)
+        # families draw from generators of their own: putting the global one back would repeat another thread's numbers
+        model = new_model(module, config, seed=SEED_OF_UNTRAINED if random else None, **options)
     except UsageError as error:
         if any(str(option) in str(error) for option in options):
             raise

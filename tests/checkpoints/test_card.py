@@ -118,8 +118,39 @@ def test_a_random_network_is_called_one():
 def test_text_from_a_file_stays_in_its_line():
     source = {"file": "x\n---\n# Heading\n<script>alert(1)</script> [link](https://evil.example)", "a\n## b": 1}
     text = card(header=dataclasses.replace(HEADER, source=source))
-    assert "\n# Heading" not in text and "\n## b" not in text and "<script>" not in text.replace(r"\<script", "")
-    assert "[link]" not in text.replace(r"\[link", "") and text.count("\n---\n") == 1
+    assert "\n# Heading" not in text and "\n## b" not in text and text.count("\n---\n") == 1
+    assert not leaks(text, "<script>") and not leaks(text, "[link]") and not leaks(text, "https://evil.example")
+
+
+def leaks(text: str, what: str) -> bool:
+    """Whether it stands in the text, neither escaped nor as code."""
+    return what in re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", text).replace(f"\\{what[0]}", "")
+
+
+INJECTED = "<img src=x onerror=alert(1)> [a](https://evil.example) www.evil.example `b"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        dataclasses.replace(HEADER, parts=("encoder", INJECTED)),
+        dataclasses.replace(HEADER, config={INJECTED: INJECTED}),
+        dataclasses.replace(HEADER, converter=INJECTED, source={INJECTED: [INJECTED]}),
+        dataclasses.replace(HEADER, notes={"recipe": {INJECTED: {INJECTED: INJECTED}}, "step": INJECTED}),
+        dataclasses.replace(HEADER, notes={"recipe": 3, "data": {"sources": [{"name": INJECTED}, INJECTED]}}),
+        dataclasses.replace(HEADER, notes={"started_from": {"name": INJECTED}}),
+    ],
+    ids=["parts", "config", "source", "recipe and step", "data", "started from"],
+)
+def test_nothing_in_a_header_becomes_html_or_a_link(header):
+    text = card(header=header)
+    for what in ("<img", "[a]", "https://evil.example", "www.evil.example"):
+        assert not leaks(text, what), text
+
+
+def test_the_terms_of_a_licence_are_text():
+    text = card(licence=Licence(INJECTED, FORBIDDEN, terms=INJECTED), training=INJECTED).partition("\n---\n")[2]
+    assert not leaks(text, "<img") and not leaks(text, "www.evil.example")
 
 
 def test_a_text_written_by_hand_stands_in_the_card():

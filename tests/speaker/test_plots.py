@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hear_models.errors import UsageError
+from hear_models.pictures import check_picture
 from hear_models.speaker.metrics import det_points
-from hear_models.speaker.plots import check_plots, draw_curves, draw_det, probit
+from hear_models.speaker.plots import draw_curves, draw_det, probit
 
 
 def test_rates_are_clipped_for_drawing_only():
@@ -25,11 +26,11 @@ def test_pictures_are_written(tmp_path):
     draw_curves(tmp_path / "curve.png", [0, 0.1, 0.5], {"one": [0.1, 0.2, 0.4]}, "bins")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="no picture's name"):
-        check_plots(tmp_path / "det.doc")
+        check_picture(tmp_path / "det.doc")
 
 
 def test_without_matplotlib_the_way_to_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     with pytest.raises(UsageError, match=r"pip install 'hear-models\[plots\]'"):
-        check_plots(tmp_path / "det.png")
+        check_picture(tmp_path / "det.png")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 
 from hear_models.evaluation.board.leaderboard import BEST, Board, ModelRow, Table, TaskColumn
@@ -21,6 +20,7 @@ from hear_models.evaluation.board.wording import (
     seeds,
     verdict_rule,
 )
+from hear_models.markdown import inline
 
 WIDTH = 80
 
@@ -228,7 +228,7 @@ def _md_table(head: list[str], rows: Iterable[list[str]]) -> str:
 
 def _md(text: str) -> str:
     """Text from a record shows as it is: no markup, no HTML, no link."""
-    return re.sub(r"([\\`*_\[\]#|<>~])", r"\\\1", text).replace("&", "&amp;").replace("\n", " ")
+    return inline(text)
 
 
 # ---------------------------------------------------------------------------------------------------------------- CSV

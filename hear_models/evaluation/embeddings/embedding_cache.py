@@ -19,7 +19,7 @@ from typing import Any
 
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.files import remove_left_over, sync_folder, whole_file, write_durably
-from hear_models.foreign import open_plain, read_json
+from hear_models.foreign import file_sha256, read_json
 from hear_models.locks import beside, only_writer
 
 KEY_FILE, DONE = ".hear-models.json", ".done.embeddings"  # the second is the kit's
@@ -108,7 +108,7 @@ class EmbeddingCache:
         """Make the partial folder the finished one. To be called inside `work`."""
         remove_left_over(self.partial)
         of_splits = (path for path in sorted(self.partial.iterdir()) if path.is_file() and path.name[0] != ".")
-        files = {path.name: _sha256(path) for path in of_splits}
+        files = {path.name: file_sha256(path) for path in of_splits}
         write_durably(self.partial / KEY_FILE, self._notes({**notes, "files": files}))
         write_durably(self.partial / DONE, b"")
         for split in splits:
@@ -138,14 +138,6 @@ class EmbeddingCache:
             )
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_plain(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def damaged_files(folder: Path) -> list[str] | None:
     """The files of a finished folder that are not as they were written; None if it is no folder of this program's.
 
@@ -158,8 +150,8 @@ def damaged_files(folder: Path) -> list[str] | None:
     damaged = []
     for name, sha256 in files.items():
         try:
-            whole = Path(name).name == name and _sha256(folder / name) == sha256
-        except HearModelsError:
+            whole = Path(name).name == name and file_sha256(folder / name) == sha256
+        except (HearModelsError, OSError):
             whole = False
         if not whole:
             damaged.append(name)

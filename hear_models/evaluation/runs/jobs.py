@@ -34,12 +34,12 @@ from hear_models.evaluation.runs.record import (
     record_stem,
     write_record,
 )
+from hear_models.files import make_folder, rename_aside, unwritable
+from hear_models.locks import InUse, beside, only_writer
 from hear_models.version import __version__
 
 if TYPE_CHECKING:
     from hear_models.evaluation.judges.outcome import Outcome
-
-REMAINS_S = 60.0  # a file in writing is younger
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Job:
     path: str  # of the record
     work: Work  # for the estimate of the time
     name: str  # for people
+    patient: bool = False  # waits where another run does the same job; otherwise it says so and is tried later
     command: tuple[str, ...] = ()
 
 
@@ -161,14 +162,12 @@ def put_aside(paths: Iterable[Path], now: float) -> list[Path]:
     moved = []
     for path in paths:
         for file in (path, path.with_suffix(".npz")):  # the record first: without it the predictions mean nothing
-            target = file.with_name(f"{file.name}.superseded-{stamp}")
             try:
-                os.rename(file, target)
+                moved.append(rename_aside(file, f"{file.name}.superseded-{stamp}"))
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise HearModelsError(f"{file} cannot be renamed: {error.strerror}. Check the folder.") from error
-            moved.append(target)
     return moved
 
 
@@ -179,6 +178,7 @@ class JobResult:
 
     score: float | None
     wall_s: float  # without the start of the worker
+    busy: bool = False  # another run does this job at the moment
 
 
 def run_job(job: Job) -> JobResult:
@@ -186,6 +186,26 @@ def run_job(job: Job) -> JobResult:
 
     Raises what the judge raises, and HearModelsError if a file cannot be written.
     """
+    path = Path(job.path)
+    try:
+        make_folder(path.parents[2], path.parent)
+    except OSError as error:
+        raise HearModelsError(unwritable(path.parent, error, "Choose other --results.")) from error
+    try:
+        with only_writer(beside(path), path, "--results", wait=_in_silence if job.patient else None):
+            earlier = find(path, job.model, job.task, job.inputs).record
+            if earlier is not None:  # another run was quicker
+                return JobResult(earlier.score, earlier.wall_s or 0.0)
+            return _judge(job, path)
+    except InUse:
+        return JobResult(None, 0.0, busy=True)
+
+
+def _in_silence(_: str) -> None:
+    """The first process says what is waited for."""
+
+
+def _judge(job: Job, path: Path) -> JobResult:
     from hear_models.evaluation.embeddings.folder import read_embedding_folder
     from hear_models.evaluation.runs.predictions import write_predictions
 
@@ -196,26 +216,12 @@ def run_job(job: Job) -> JobResult:
         torch.set_num_threads(1)
     folder = read_embedding_folder(job.folder)
     outcome = judge.judge(folder, protocol(inputs.protocol), job.seed, random_labels=inputs.random_labels)
-    path = Path(job.path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HearModelsError(f"{path.parent} cannot be made: {error.strerror}. Choose other --results.") from error
-    remove_remains(path)
-    write_predictions(path.with_suffix(".npz"), outcome.predictions, outcome.events)
-    write_record(path, record_of(job, outcome))
+    sha256 = write_predictions(path.with_suffix(".npz"), outcome.predictions, outcome.events)
+    write_record(path, record_of(job, outcome, sha256))
     return JobResult(outcome.score, outcome.wall_s)
 
 
-def remove_remains(path: Path) -> None:
-    """Delete what a run that was killed while it wrote left of this record: hidden `.part` files, not just made."""
-    for remains in path.parent.glob(f".{path.stem}.*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - remains.stat().st_mtime > REMAINS_S:
-                remains.unlink()
-
-
-def record_of(job: Job, outcome: Outcome) -> Record:
+def record_of(job: Job, outcome: Outcome, predictions_sha256: str | None = None) -> Record:
     """The record of a job and its outcome."""
     capability, inputs = None, job.inputs
     if JUDGES[inputs.judge].needs_torch:
@@ -234,6 +240,7 @@ def record_of(job: Job, outcome: Outcome) -> Record:
         hyper_parameters=outcome.hyper_parameters,
         postprocessing=outcome.postprocessing,
         predictions=Path(job.path).with_suffix(".npz").name,
+        predictions_sha256=predictions_sha256,
         embeddings=job.embeddings,
         code_sha256=inputs.judge_code,
         finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

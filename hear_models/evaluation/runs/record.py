@@ -6,6 +6,7 @@ is data from a stranger as soon as it is a file: reading one checks every field,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -14,14 +15,14 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
-from hear_models.errors import HearModelsError
+from hear_models.errors import FileError, HearModelsError
 from hear_models.evaluation.judges.outcome import Fold
 from hear_models.evaluation.judges.protocols import NOT_COMPARABLE, PROTOCOLS
 from hear_models.evaluation.judges.table import JUDGES
 from hear_models.files import write_atomically
+from hear_models.foreign import open_plain, parse_json, read_text, reason
 
 SCHEMA = "hear-models/record/1"
 IMPORTED = "imported"  # in the place of a judge: scores that hear-eval-kit wrote elsewhere
@@ -125,6 +126,7 @@ class Record:
     hyper_parameters: dict[str, Any] = field(default_factory=dict)  # chosen by the validation score
     postprocessing: dict[str, Any] = field(default_factory=dict)  # event tasks: the filter and the shortest event, ms
     predictions: str | None = None  # file beside the record (.npz)
+    predictions_sha256: str | None = None  # of that file; records of older versions do not say it
     embeddings: EmbeddingFacts | None = None  # the judge "imported" may lack these four
     code_sha256: str | None = None  # of the judge; the model's counts in `embeddings.sha256`
     finished: str | None = None  # ISO 8601, UTC: 2026-01-31T23:59:59Z
@@ -162,9 +164,15 @@ def write_record(path: str | os.PathLike[str], record: Record) -> None:
 def record_bytes(record: Record, where: str = "this record") -> bytes:
     """The record as strict JSON in UTF-8, fields in the order of the dataclass, `schema` first."""
     values = _plain({"schema": record.schema, **asdict(record)})
+    values["digest"] = digest_of(values)
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     parse_record(text, where)
     return text.encode()
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """sha256 over the other fields of a record: whoever changes a score by hand, or a disk by a bit, is found out."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -192,13 +200,9 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     version, the tokens NaN and Infinity, an unknown, missing or doubled field, a wrong type, a file name with a folder.
     """
     try:
-        if os.path.getsize(path) > LARGEST_BYTES:
-            raise RecordError(f"{path} has more than {LARGEST_BYTES >> 20} MiB. A record has a few kilobytes.")
-        text = Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path} is no record: it is not UTF-8 text. {_ADVICE}") from error
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
+        text = read_text(path, LARGEST_BYTES)
+    except FileError as error:
+        raise RecordError(f"This is no record: {error}") from error
     return parse_record(text, str(path))
 
 
@@ -208,9 +212,9 @@ _ADVICE = "Remove it, or write it again with `hear-models evaluate`."
 def parse_record(text: str, where: str) -> Record:
     """`read_record` of a text; `where` names it in errors."""
     try:
-        value = json.loads(text, parse_constant=_refuse_token, object_pairs_hook=_without_doubles)
+        value = parse_json(text, constants=False)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where} is no strict JSON: {error}. {_ADVICE}") from error
+        raise RecordError(f"{where} is no strict JSON: {reason(error)}. {_ADVICE}") from error
     if not isinstance(value, dict):
         raise RecordError(f"{where} is no record: it holds no JSON object. {_ADVICE}")
     schema = value.get("schema")
@@ -218,8 +222,11 @@ def parse_record(text: str, where: str) -> Record:
         known = f"This version of hear-models reads {SCHEMA!r}."
         raise RecordError(f"{where} has the schema {_short(schema)}. {known}")
     try:
-        record = typing.cast(Record, _build(Record, value, ""))
+        written = value.pop("digest", None)
+        record = typing.cast(Record, _build(Record, {"predictions_sha256": None, **value}, ""))
         _check(record)
+        if written is not None and written != digest_of(value):
+            raise ValueError("it was altered or damaged: it does not match its digest")
     except (ValueError, OverflowError, RecursionError) as error:
         raise RecordError(f"{where}: {error}. {_ADVICE}") from error
     return record
@@ -228,22 +235,10 @@ def parse_record(text: str, where: str) -> Record:
 def is_record(path: str | os.PathLike[str]) -> bool:
     """Whether a JSON file says that it is a record, of whatever version; never raises for what is in it."""
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             return b'"hear-models/record/' in file.read(4096)
-    except OSError:
+    except (FileError, OSError):
         return False
-
-
-def _refuse_token(token: str) -> Any:
-    raise ValueError(f"it holds the token {token}")
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"it holds {_short(next(n for n in names if names.count(n) > 1))} twice")
-    return result
 
 
 def _short(value: Any) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -89,6 +90,7 @@ class _Evaluation:
         self.to_embed = [pair for pair in plan.pairs if pair.todo]
         self.to_judge = {(pair.name, seed): judging(request, pair.task) for pair in self.to_embed for seed in pair.todo}
         self.ready: list[Job] = []  # on a CPU: waits until everything is embedded
+        self.busy: list[Job] = []  # another run does them: for the end
         self.meanwhile = overlaps(device)
         self.estimate = Estimate()
         self.rows = {(row.slug, row.task): row for row in summary.rows}
@@ -110,6 +112,12 @@ class _Evaluation:
                 workers.submit(job)
             while workers.left:
                 self._poll(workers, POLL_S)
+            if self.busy:
+                self.reporter.say(f"waiting for another run, which does {len(self.busy)} of these jobs")
+                for job in self.busy:
+                    workers.submit(replace(job, patient=True))
+            while workers.left:
+                self._poll(workers, POLL_S)
 
     # ------------------------------------------------------------------------------------------------- embeddings
     def _embed_model(self, pairs: list[ModelOnTask], workers: Pool[Job]) -> None:
@@ -121,7 +129,11 @@ class _Evaluation:
             try:
                 loaded = loaded or pair.subject.load(self.device)
                 extraction = extract(
-                    loaded, pair.task, self.request.embeddings_dir, progress=self._progress(pair, workers, began)
+                    loaded,
+                    pair.task,
+                    self.request.embeddings_dir,
+                    progress=self._progress(pair, workers, began),
+                    wait=self.reporter.say,
                 )
             except HearModelsError as error:
                 self.to_embed.remove(pair)
@@ -193,6 +205,9 @@ class _Evaluation:
 
     def _note(self, done: Done[Job], workers: Pool[Job]) -> None:
         job = done.job
+        if done.error is None and done.result.busy:
+            self.busy.append(job)
+            return
         row = self.rows[job.model.slug, job.task.name]
         if done.error is not None:
             self.summary.failed.append(Failure(job.name, done.error, done.details))

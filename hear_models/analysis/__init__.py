@@ -1,0 +1,1 @@
+"""What a model has learned, looked at without any data."""
