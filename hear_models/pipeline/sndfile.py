@@ -55,8 +55,9 @@ class SndfileRecording:
             file = soundfile.SoundFile(PartReader(self.path, self.parts[index]))
         else:  # bytes: names that are no valid text survive; libsndfile gets exactly the name that the system has
             file = soundfile.SoundFile(os.fsencode(self.path) if os.name == "posix" else self.path)
-        if file.subtype.startswith(DECODED_SUBTYPES):
-            file.seekable = lambda: False  # soundfile seeks after every read, which fails here
+        self._seeks = file.seekable() and not file.subtype.startswith(DECODED_SUBTYPES)
+        self._seeks = self._seeks and file.format not in SEEKS_BY_DECODING
+        file.seekable = lambda: False  # else soundfile seeks after every read: needless, and some formats fail
         return file
 
     def blocks(self, start_frame: int = 0, n_frames: int | None = None) -> Iterator[np.ndarray]:
@@ -101,7 +102,7 @@ class SndfileRecording:
             file, at = self.file, self._at
         if start == at:
             return file, at
-        if file.format not in SEEKS_BY_DECODING and file.seekable():
+        if self._seeks:
             try:
                 return file, file.seek(start)
             except soundfile.SoundFileError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-
 from hear_models.pipeline.containers.layout import AS_IT_IS, Layout, NeedsFfmpeg, Part, Source
 
 SEARCHED_BYTES = 1 << 17  # the last frame begins in here: a frame holds at most 65,535 samples, usually 4,096
@@ -64,7 +62,7 @@ def _total(field: bytes) -> int:
 def _beginnings(source: Source) -> list[int]:
     """Where streams begin; files may stand one behind the other."""
     found: list[int] = []
-    with mmap.mmap(source.file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with source.content() as data:
         at = data.find(_BEGINNING)
         while at >= 0:
             found.append(at)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -14,6 +16,8 @@ from hear_models.files import shown
 UNKNOWN_NOTE = (
     "does not say how long it is (a recording that was cut off, or a pipe): it is read to the end of the file"
 )
+HEAD_BYTES = 4096  # where most headers end
+READ_AT_ONCE = 1 << 22  # bytes; copying fewer is quicker than mapping them
 WRONG_NOTE = "holds more audio than its header says: it is read to the end of the file"
 
 
@@ -53,12 +57,23 @@ class Source:
     def __init__(self, file: BinaryIO, path: str | os.PathLike[str]) -> None:
         self.file, self.path = file, path
         self.size = os.fstat(file.fileno()).st_size
-        self.head = self.read(0, 64)
+        self.head = file.read(HEAD_BYTES)
 
     def read(self, offset: int, n: int) -> bytes:
         """Up to n bytes from `offset`."""
+        if offset + n <= len(self.head):
+            return self.head[offset : offset + n]
         self.file.seek(offset)
         return self.file.read(n)
+
+    @contextlib.contextmanager
+    def content(self) -> Iterator[bytes | mmap.mmap]:
+        """All bytes: those of a large file stay on the disk until they are looked at."""
+        if self.size <= READ_AT_ONCE:
+            yield self.read(0, self.size)
+            return
+        with mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
 
     def cut_off(self, what: str) -> AudioFileError:
         """The error for a file that lacks its end."""

@@ -10,7 +10,7 @@ import mmap
 import struct
 from dataclasses import dataclass
 
-from hear_models.pipeline.containers.layout import AS_IT_IS, Layout, NeedsFfmpeg, Part, Source
+from hear_models.pipeline.containers.layout import Layout, NeedsFfmpeg, Part, Source
 
 # kbit/s by (version 1 or 2, layer)
 _KBITS = {
@@ -81,17 +81,17 @@ def look_at_mpeg(source: Source) -> Layout:
 
 def look_at_frames(source: Source, start: int, stop: int) -> Layout:
     """MPEG frames in the bytes [start, stop) of a file; AudioFileError where the last one is not whole."""
-    with mmap.mmap(source.file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with source.content() as data:
         runs = _runs(source, data, start, stop)
     if not runs:
-        return AS_IT_IS
+        return Layout()
     if len({run.first.kind[:2] for run in runs}) > 1:
         raise NeedsFfmpeg("recordings of different rates or channels are joined in it")
     if any(run.told is not None and run.told > run.frames + 1 for run in runs):
         run = next(run for run in runs if run.told is not None and run.told > run.frames + 1)
         raise source.cut_off(f"its header promises {run.told:,} frames, it holds {run.frames:,}")
     if len(runs) == 1 and runs[0].told == runs[0].frames and not start:
-        return AS_IT_IS
+        return Layout()
     if runs[0].first.layer != 3:
         # no Info frame there, and libsndfile's guess is right where all frames are of one size: the reader looks
         return Layout(frames=sum(run.frames * run.first.samples for run in runs)) if not start else _bare(runs)
@@ -119,7 +119,7 @@ def _part(run: Run) -> Part:
     raise NeedsFfmpeg("it does not tell its length")
 
 
-def _runs(source: Source, data: mmap.mmap, start: int, stop: int) -> list[Run]:
+def _runs(source: Source, data: bytes | mmap.mmap, start: int, stop: int) -> list[Run]:
     """Walk over all frames; a new run begins at each Info frame and where rate or channels change."""
     runs: list[Run] = []
     known: dict[bytes, Frame | None] = {}
@@ -140,9 +140,11 @@ def _runs(source: Source, data: mmap.mmap, start: int, stop: int) -> list[Run]:
                 break
             raise source.cut_off("its last frame is not whole")
         info = data[at + frame.info_at : at + frame.info_at + 12] if frame.layer == 3 else b""
-        if info[:4] in (b"Xing", b"Info") or (frame.layer == 3 and data[at + 36 : at + 40] == b"VBRI"):
+        if (len(info) == 12 and info[:4] in (b"Xing", b"Info")) or (
+            frame.layer == 3 and data[at + 36 : at + 40] == b"VBRI"
+        ):
             vbri = info[:4] not in (b"Xing", b"Info")
-            told: int | None = struct.unpack(">I", data[at + 50 : at + 54])[0] if vbri else None
+            told: int | None = int.from_bytes(data[at + 50 : at + 54], "big") if vbri else None
             if not vbri and info[7] & 1:
                 told = struct.unpack(">I", info[8:12])[0]
             runs.append(Run(end, end, frame, head, info=data[at:end], told=told))
@@ -155,7 +157,7 @@ def _runs(source: Source, data: mmap.mmap, start: int, stop: int) -> list[Run]:
     return [run for run in runs if run.frames]
 
 
-def _next_frame(data: mmap.mmap, at: int, stop: int) -> int | None:
+def _next_frame(data: bytes | mmap.mmap, at: int, stop: int) -> int | None:
     """The next frame from `at` on that another one follows, or that ends the stream; tags are passed over whole."""
     begin = at
     while at + 4 <= stop:
