@@ -47,7 +47,7 @@ def reading(
     except HearModelsError as error:
         raise kind(str(error)) from error
     except OSError as error:
-        raise kind(f"{shown(path)} cannot be read: {error.strerror or error}. {advice}") from error
+        raise kind(f"{shown(path)} cannot be read: {error.strerror or reason(error)}. {advice}") from error
     except Exception as error:  # libraries of formats raise whatever they stumble over
         raise kind(f"{shown(path)} {wrong}: {reason(error)}. {advice}") from error
 
@@ -58,7 +58,7 @@ def reason(error: BaseException) -> str:
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
-    text = " ".join(str(error).split())
+    text = "".join(letter if letter.isprintable() else " " for letter in " ".join(str(error).split())).strip()
     text = text[:160] + ("…" if len(text) > 160 else "")
     return (
         text.rstrip(".")
@@ -133,7 +133,7 @@ def read_json(path: str | os.PathLike[str], at_most: int = LARGEST_JSON) -> Any:
     try:
         return parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is no JSON: {reason(error)}. Replace it.") from error
+        raise FileError(f"{path} is not JSON: {reason(error)}. Replace it.") from error
 
 
 def parse_json(text: str | bytes, *, constants: bool = True) -> Any:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.checkpoints.hub_errors import OTHER_WAYS, clear_errors, no_answer, status_of
+from hear_models.checkpoints.hub_guard import guarded
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.version import __version__
 
@@ -85,7 +86,7 @@ def fetch(address: Address, file: str | None = None, *, name: str | None = None,
         CheckpointError: no such repository, revision or file, no access, no connection, no space.
     """
     name = name or str(address)
-    with _quiet_unless_seen(), clear_errors(address, file, name):
+    with _quiet_unless_seen(), clear_errors(address, file, name), guarded():
         chosen, here = (file, False) if file else _choose_file(address, force)
         if not here and (force or _cached(address, chosen) is None):
             _look(address, chosen)  # one quick question: the library would try for half a minute

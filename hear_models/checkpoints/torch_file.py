@@ -19,6 +19,7 @@ from hear_models.checkpoints.pickle_data import Instance, Name, printable
 from hear_models.checkpoints.torch_tensor import LazyTensor
 from hear_models.checkpoints.windows import Window
 from hear_models.errors import CheckpointError
+from hear_models.foreign import reading
 
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put in front of every key
 STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params")
@@ -106,9 +107,10 @@ def read_torch_file(path: str | os.PathLike[str]) -> TorchFile:
     Raises:
         CheckpointError: not such a file, damaged, or one that wants something run; the message names class and place.
     """
-    from hear_models.checkpoints.torch_opening import open_torch
+    with reading(path, CheckpointError, "Fetch it again."):
+        from hear_models.checkpoints.torch_opening import open_torch
 
-    return open_torch(path)
+        return open_torch(path)
 
 
 def find_state_dict(content: Any, key: str | None = None) -> dict[str, LazyTensor]:

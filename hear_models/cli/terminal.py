@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -39,3 +40,11 @@ def stopping_with(message: str) -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo(message, err=True)
         sys.exit(130)
+
+
+class Stoppable(click.Group):
+    """Ctrl-C in any command below: one line, exit code 130, and no half-made folder."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with stopping_with("stopped; what was complete is kept"):
+            return super().invoke(ctx)

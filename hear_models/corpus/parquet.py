@@ -29,14 +29,15 @@ from typing import IO, Any
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
-from hear_models.corpus.table_digest import DIGEST, KEY, ColumnDigests, verified_groups
-from hear_models.errors import HearModelsError, UsageError
+from hear_models.errors import FileError, HearModelsError, UsageError
 from hear_models.files import remove_left_over, shown, whole_file
 from hear_models.foreign import open_plain, reading, reason
+from hear_models.seals import UNSEALED, seal, verify_seal
 
 PART_BYTES = 64 << 20  # a part is closed at this size,
 PART_SECONDS = 30.0  # or this age: what a killed run has to compute again
 GROUP_BYTES = 8 << 20  # rows that are written together
+KEY = b"hear_models"
 KNOWN_BY = ("path", "bytes", "modified_ns", "segments_sha256")  # of the source: see `AudioFileState`
 PART_NAME = re.compile(r"part-\d{6,}\.parquet")
 
@@ -69,7 +70,6 @@ class ParquetOutput:
         self.folder.mkdir(exist_ok=True)
         self._writer: Any = None
         self._sink: IO[bytes]
-        self._digest = ColumnDigests()
         self._temporary: AbstractContextManager[Path] | None = None
         self._group: list[Any] = []
         self._in_part: set[str] = set()
@@ -162,15 +162,13 @@ class ParquetOutput:
                 schema = self.parquet.read_schema(newest)
             with (
                 whole_file(self.table) as temporary,
-                open(temporary, "wb") as file_object,  # not its name, which Arrow might take for an address
+                open(temporary, "r+b") as file_object,  # not its name, which Arrow might take for an address
                 self.parquet.ParquetWriter(file_object, schema, **_OPTIONS) as writer,
             ):
-                digest = ColumnDigests()
                 for file in files:
                     for group in self._groups(file):
-                        digest.add(group)
                         writer.write_table(group)
-                writer.add_key_value_metadata({DIGEST: digest.hexdigest(schema.metadata[KEY])})
+                _finish(writer, file_object)
 
     def close(self) -> None:
         """Keep what is finished: called when a run stops early, too."""
@@ -181,10 +179,10 @@ class ParquetOutput:
 
     def _groups(self, file: Path) -> Iterator[Any]:
         """The rows of a file that count: those of recordings that stand in no newer one. The whole file is verified."""
-        with reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"):
-            for group in verified_groups(file):
-                names = group.column("path").to_pylist()
-                keep = [self._newest[name] == file for name in names]
+        advice = _damaged(file, self.table)
+        with reading(file, HearModelsError, advice, what="a table of embeddings"):
+            for group in verified_groups(file, advice):
+                keep = [self._newest[name] == file for name in group.column("path").to_pylist()]
                 yield group if all(keep) else group.filter(self.pyarrow.array(keep))
 
     def _schema(self, rows: Rows) -> Any:
@@ -213,11 +211,10 @@ class ParquetOutput:
         if self._writer is None:
             self._part_number += 1
             self._part_path = self.folder / f"part-{self._part_number:06d}.parquet"
-            self._temporary, self._digest = whole_file(self._part_path), ColumnDigests()
-            self._sink = open(self._temporary.__enter__(), "wb")  # noqa: SIM115 - closed with the part
+            self._temporary = whole_file(self._part_path)
+            self._sink = open(self._temporary.__enter__(), "r+b")  # noqa: SIM115 - closed with the part
             self._writer = self.parquet.ParquetWriter(self._sink, self._group[0].schema, **_OPTIONS)
         table = self.pyarrow.Table.from_batches(self._group)
-        self._digest.add(table)
         self._writer.write_table(table)
         self._part_bytes += self._group_bytes
         self._group, self._group_bytes = [], 0
@@ -228,10 +225,8 @@ class ParquetOutput:
                 self._write_group()
             if self._writer is None:
                 return
-            settings = self._writer.schema.metadata[KEY]
-            self._writer.add_key_value_metadata({DIGEST: self._digest.hexdigest(settings)})
             with self._disk():
-                self._writer.close()
+                _finish(self._writer, self._sink)
             self._sink.close()
             assert self._temporary is not None
             temporary, self._temporary = self._temporary, None
@@ -275,6 +270,30 @@ class ParquetOutput:
             return done
 
 
+def _finish(writer: Any, file: IO[bytes]) -> None:
+    """Close a table with the digest of all of it inside."""
+    writer.add_key_value_metadata({"digest": UNSEALED.decode()})
+    writer.close()
+    file.flush()
+    seal(file, at_end=True)
+
+
+def verify_table(file: Path, advice: str = "Embed the recordings again.") -> None:
+    """FileError unless every byte of a table or a part is as it was written."""
+    with reading(file, FileError, advice, what="a table of embeddings"), open_plain(file) as handle:
+        verify_seal(handle, at_end=True)
+
+
+def verified_groups(file: Path, advice: str = "Embed the recordings again.") -> Iterator[Any]:
+    """The row groups of a table or a part, as Arrow tables; FileError first, unless the file is as it was written."""
+    import pyarrow.parquet
+
+    verify_table(file, advice)
+    with open_plain(file) as handle, pyarrow.parquet.ParquetFile(handle) as reader:
+        for index in range(reader.num_row_groups):
+            yield reader.read_row_group(index)
+
+
 class _Abandoned(Exception):
     """Tells `whole_file` that a part is not to be kept."""
 
@@ -291,7 +310,7 @@ def parts_of(table: Path) -> Path:
     return table.with_name(table.name + ".parts")
 
 
-_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["path"], "write_page_checksum": True}
+_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["path"]}
 
 
 def _text(name: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hear_models.datasets.findings import ERROR, NOTE, WARNING, Finding
 from hear_models.files import is_left_over
 from hear_models.tasks.known_tasks import RATES, differences, known_tasks, origin_of
 from hear_models.tasks.resample_task import unfinished
@@ -26,26 +27,16 @@ from hear_models.tasks.task import (
     item_problem,
     metadata_problem,
     read_items,
-    read_json,
+    read_task_json,
     read_vocabulary,
     task_folders,
 )
 from hear_models.tasks.wav_header import WavHeader, read_header
 
-ERROR, WARNING, NOTE = "error", "warning", "note"
 BATCH = 1024  # rows of a training batch of the kit; its BatchNorm fails on a last batch of one
 THREADS = 8
 LEFT_OVER = "left by a run that was killed, or of one that is going on"
 Progress = Callable[[str, int, int], None]  # task's name, clips looked at, clips in all
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence on what was found, and the files that it is about, relative to the task's folder."""
-
-    level: str  # ERROR, WARNING or NOTE
-    text: str
-    files: tuple[str, ...] = ()
 
 
 @dataclass
@@ -121,7 +112,7 @@ def check_task(
     path = Path(folder)
     report = TaskReport(name or path.absolute().name)
     try:
-        metadata = read_json(path / METADATA)
+        metadata = read_task_json(path / METADATA)
     except TaskError as error:
         report.add(ERROR, _without_advice(error, path))
         return report

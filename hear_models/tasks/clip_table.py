@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hear_models.errors import UsageError
+from hear_models.errors import FileError, UsageError
+from hear_models.foreign import read_text
 
 COLUMNS = ("file", "label", "split", "fold", "group", "start_ms", "end_ms")
 ALSO = {"filename": "file", "path": "file", "labels": "label", "start": "start_ms", "end": "end_ms"}
@@ -17,6 +19,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 LABEL_SEPARATOR = ";"
+
+LARGEST_TABLE = 1 << 29  # bytes
 
 
 @dataclass
@@ -53,10 +57,12 @@ def read_table(path: str | Path) -> Table:
     """Read the CSV (a file ending in .tsv: tab-separated). Raises UsageError naming the line and what is wrong."""
     separator = "\t" if str(path).lower().endswith(".tsv") else ","
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path, LARGEST_TABLE).removeprefix("\ufeff")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except FileError as error:
+        raise UsageError(f"{str(error).rpartition('. ')[0]}. Give a CSV file in UTF-8.") from error
+    except csv.Error as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{path} cannot be read: {reason}. Give a CSV file in UTF-8.") from error
     if not rows:

@@ -55,11 +55,16 @@ def read_header(path: Path) -> WavHeader:
                         return WavHeader(sample_rate, channels, frames, promised // frame_bytes, f"PCM_{bits}")
                     else:
                         file.seek(length + length % 2, os.SEEK_CUR)
+    except FileError as error:
+        raise ValueError("no plain file" if "no plain file" in str(error) else _reason(error)) from error
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
-    except FileError as error:
-        raise ValueError("cannot be opened as a file" if path.exists() else "no such file") from error
     return _ask_libsndfile(path)
+
+
+def _reason(error: FileError) -> str:
+    cause = error.__cause__
+    return str(cause.strerror) if isinstance(cause, OSError) and cause.strerror else str(error)
 
 
 def _ask_libsndfile(path: Path) -> WavHeader:

@@ -353,7 +353,7 @@ def test_markdown_shows_the_best_bold_and_escapes_names(tmp_path):
     write(tmp_path, "<b>|*x*`y`[z](http://q)", ESC50, score=0.1, name="hostile", family=None)
     text = markdown(board(tmp_path))
     assert "**" in text
-    assert "<b>" not in text.replace("\\<b\\>", "")
+    assert "<b>" not in re.sub(r"(`+)[^`].*?\1", "", text) and "[z]" not in re.sub(r"(`+)[^`].*?[^`]\1(?!`)", "", text)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     heads = {line.replace("\\|", "").count("|") for line in rows if "ESC-50" not in line[:30]}
     assert heads == {7}  # every row has as many cells as the head, whatever the names hold

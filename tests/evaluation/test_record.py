@@ -352,10 +352,10 @@ def test_predictions_that_do_not_fit_each_other_are_refused(tmp_path):
 
 
 def test_a_file_of_predictions_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("hear_models.evaluation.runs.predictions.LARGEST_BYTES", 10_000)
+    monkeypatch.setattr("hear_models.foreign.SMALL_ARRAYS", 10_000)
     with zipfile.ZipFile(tmp_path / "p.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("test/files.npy", b"\0" * 1_000_000)
-    with pytest.raises(RecordError, match="unfolds"):
+        archive.writestr("test/files.npy", b"\0" * 10_000_000)
+    with pytest.raises(RecordError, match="would unfold"):
         read_predictions(tmp_path / "p.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "p.npz").read_bytes()[:50])
     with pytest.raises(RecordError, match=r"cut\.npz"):
