@@ -28,6 +28,15 @@ SMALL_ARRAYS = 64 << 20  # bytes that any archive may unfold to
 LARGEST_ARRAYS = 8 << 30
 
 
+LFS_POINTER = "this is a pointer of Git LFS, not the file itself"
+LFS_ADVICE = "Fetch that with `git lfs pull`."
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that begins so only says where Git LFS keeps the real one."""
+    return head.startswith(b"version https://git-lfs")
+
+
 # ------------------------------------------------------------------------------------------------------------- errors
 @contextlib.contextmanager
 def reading(
@@ -119,9 +128,12 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def read_text(path: str | os.PathLike[str], at_most: int = LARGEST_JSON) -> str:
-    """A text in UTF-8. FileError: see `read_bytes`, or another encoding."""
+    """A text in UTF-8, with or without a byte order mark. FileError: see `read_bytes`, a pointer, another encoding."""
+    data = read_bytes(path, at_most)
+    if is_lfs_pointer(data):
+        raise FileError(f"{path}: {LFS_POINTER}. {LFS_ADVICE}")
     try:
-        return read_bytes(path, at_most).decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not UTF-8 text. Replace it.") from error
 

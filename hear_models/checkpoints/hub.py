@@ -22,6 +22,7 @@ from typing import Any
 
 from hear_models.checkpoints.hub_errors import OTHER_WAYS, clear_errors, no_answer, status_of
 from hear_models.checkpoints.hub_guard import guarded
+from hear_models.checkpoints.safetensors_foreign import SHARD
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.version import __version__
 
@@ -133,6 +134,11 @@ def choose(names: Collection[str], address: Address) -> str:
     found = sorted(name for name in names if name.endswith(".safetensors"))
     if FILE in found or len(found) == 1:
         return FILE if FILE in found else found[0]
+    if found and all(SHARD.fullmatch(name.rpartition("/")[2]) for name in found):
+        raise CheckpointError(
+            f"{address} holds one checkpoint in {len(found)} shards, as other programs write them: {_some(found)}. "
+            "Download them all and convert them: `hear-models convert FAMILY FOLDER OUTPUT.safetensors`."
+        )
     if found:
         raise CheckpointError(
             f"{address} holds {len(found)} .safetensors files and none is {FILE}: {_some(found)}. "

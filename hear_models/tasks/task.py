@@ -8,6 +8,7 @@ error. `hear-models tasks check` says everything that is wrong; reading stops at
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.errors import FileError, HearModelsError, UsageError
-from hear_models.foreign import read_json, read_text
+from hear_models.foreign import LFS_POINTER, read_json, read_text
 from hear_models.tasks.known_tasks import known_tasks, origin_of
 
 LARGEST_TABLE = 1 << 29  # bytes of a split or a vocabulary
@@ -26,6 +27,7 @@ METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
 SCENE, EVENT = "scene", "event"
 MULTICLASS, MULTILABEL = "multiclass", "multilabel"
 SPLIT_MODES = ("trainvaltest", "new_split_kfold", "presplit_kfold")
+MAC_LEAVINGS = "__MACOSX"  # beside what a Mac packed into a zip archive
 PAPER_TEN = "paper"  # `--tasks paper`
 
 
@@ -115,8 +117,8 @@ def list_tasks(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Task]:
     """The tasks in `tasks_dir`, by name; `only` names some: a folder, its beginning (`esc50`), as in the papers
     (`ESC-50`), or `paper` for the papers' ten.
 
-    Files and hidden folders are passed over. Raises UsageError if `only` names a task that is not there or there is
-    none at all, TaskError if a folder is broken.
+    Files, hidden folders and `__MACOSX` are passed over. Raises UsageError if `only` names a task that is not there or
+    there is none at all, TaskError if a folder is broken.
     """
     return [read_task(folder) for folder in task_folders(tasks_dir, only)]
 
@@ -128,7 +130,9 @@ def task_folders(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Path]:
         raise UsageError(f"{root} is no folder. Give the folder that holds the task folders.")
     if (root / METADATA).exists():
         raise UsageError(f"{root} is a task itself. Give the folder above it, and name the task beside.")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(
+        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".") and path.name != MAC_LEAVINGS
+    )
     if not folders:
         raise UsageError(f"{root} holds no task folder. Unpack or make one there; `hear-models tasks list` helps.")
     if not only:
@@ -276,7 +280,18 @@ def read_task_json(path: Path) -> Any:
 def _told(path: Path, error: FileError) -> str:
     if not path.exists():
         return f"{path} cannot be read: it is missing. Unpack the task again."
+    if LFS_POINTER in str(error):
+        return str(error)
     return f"{str(error).rpartition('. ')[0]}. Unpack the task again."
+
+
+def begins_with_mark(path: Path) -> bool:
+    """Whether a text begins with a byte order mark, as editors on Windows write it."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(3) == codecs.BOM_UTF8
+    except OSError:
+        return False
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hear_models.errors import FileError
-from hear_models.foreign import open_plain
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, open_plain
 
 PCM, EXTENSIBLE = 1, 0xFFFE
 UNKNOWN_SIZE = 0xFFFFFFFF  # written by ffmpeg into a pipe: the data go on to the end of the file
@@ -35,9 +35,12 @@ def read_header(path: Path) -> WavHeader:
             size = os.fstat(file.fileno()).st_size
             if not size:
                 raise ValueError("empty file")
-            head = file.read(12)
+            head = file.read(24)
+            if is_lfs_pointer(head):
+                raise ValueError(f"{LFS_POINTER}. {LFS_ADVICE.rstrip('.')}")
+            file.seek(12)
             sample_rate = channels = bits = 0
-            if len(head) == 12 and head[:4] == b"RIFF" and head[8:] == b"WAVE":
+            if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
                 while len(chunk := file.read(8)) == 8:
                     name, length = struct.unpack("<4sI", chunk)
                     if name == b"fmt " and 16 <= length <= 1024:

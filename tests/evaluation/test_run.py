@@ -22,13 +22,13 @@ from tone_tasks import write_module, write_task
 from hear_models.errors import UsageError
 from hear_models.evaluation.board.leaderboard import build
 from hear_models.evaluation.board.results import gather
-from hear_models.evaluation.runs.planning import name_of
 from hear_models.evaluation.runs.predictions import read_predictions
 from hear_models.evaluation.runs.record import read_record
 from hear_models.evaluation.runs.run import evaluate
 from hear_models.evaluation.runs.settings import Request, parse_only, parse_seeds
 from hear_models.files import whole_file
 from hear_models.rereading.check import check
+from hear_models.subjects.naming import name_of
 
 FOLDS, SPLITS = "folds-v1-full", "splits-v1-full"
 OLDER = Path(__file__).parent / "older_results"  # two records as version 0.1.0 wrote them in November 2026
@@ -242,8 +242,10 @@ def test_a_judge_that_fails_on_one_task_is_listed_with_the_others_done(request_o
     write_task(tasks, "good-v1-full", {"train": 8, "valid": 4, "test": 4})
     folder = write_task(tasks, "odd-v1-full", {"train": 8, "valid": 4, "test": 4})
     metadata = json.loads((folder / "task_metadata.json").read_text())
-    (folder / "task_metadata.json").write_text(json.dumps({**metadata, "evaluation": ["beauty"]}))
-    summary = evaluate(request_of(tasks_dir=tasks, embeddings_dir=tmp_path / "own", seeds=[0]))
+    grid = {"task_specific_param_grid": {"beauty": [1]}}
+    (folder / "task_metadata.json").write_text(json.dumps({**metadata, "evaluation_params": grid}))
+    judge = {"judge": "builtin", "protocol": "paper"}
+    summary = evaluate(request_of(tasks_dir=tasks, embeddings_dir=tmp_path / "own", seeds=[0], **judge))
     assert summary.done == 1
     ((name, error),) = [(failure.name, failure.error) for failure in summary.failed]
     assert "odd" in name and "seed 0" in name and "beauty" in error

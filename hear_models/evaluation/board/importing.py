@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hear_models.errors import FileError, HearModelsError, UsageError
-from hear_models.evaluation.judges.outcome import Fold
+from hear_models.evaluation.judges.outcome import Fold, by_metric
 from hear_models.evaluation.judges.protocols import PROTOCOLS
 from hear_models.evaluation.runs.record import IMPORTED, JudgeFacts, ModelFacts, Record, TaskFacts
 from hear_models.foreign import read_json, reading, walk
@@ -152,6 +152,7 @@ def _scores_file(path: Path, content: dict[str, Any], folds: dict[str, dict[str,
         folds=splits,
         hyper_parameters=choice,
         warnings=warnings,
+        undefined=_undefined(folds),
     )
     return _ScoresFile(path, record, frozenset(possible & _protocols(choice)))
 
@@ -174,6 +175,17 @@ def _task(folder: Path, primary: str, higher_is_better: bool) -> TaskFacts:
 def slug(name: str) -> str:
     """A name as a folder's name: letters, digits and ._=+- stay."""
     return re.sub(r"[^\w.=+-]+", "-", name).strip("-.") or "model"
+
+
+def _undefined(folds: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Metric → which folds have no finite value of it, and what the kit wrote there."""
+    said: dict[str, dict[str, str]] = {}
+    for split, fold in folds.items():
+        for key, value in fold.items():
+            if _is_metric(key) and not math.isfinite(value):
+                wrote = "NaN" if math.isnan(value) else "infinity"
+                said.setdefault(split, {})[key.removeprefix("test_")] = f"hear-eval-kit wrote {wrote}"
+    return by_metric(said)
 
 
 def _is_metric(key: str) -> bool:
