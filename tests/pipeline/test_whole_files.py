@@ -333,14 +333,13 @@ def test_what_ffmpeg_writes_is_read_whole_and_refused_when_cut(tmp_path: Path, e
     path = made_by_ffmpeg(tmp_path / "a.wav", tmp_path / f"a.{ending}", FFMPEG_FILES[ending])
     assert abs(len(read_audio(path, 16000)) / 16000 - ffmpegs_seconds(path, 16000)) < 0.01
     data = path.read_bytes()
-    for share in (0.5, 0.77):
-        path.write_bytes(data[: int(len(data) * share) - 7])
-        with pytest.raises(AudioFileError):
-            read_audio(path, 16000)
+    path.write_bytes(data[: int(len(data) * 0.6) - 7])
+    with pytest.raises(AudioFileError):
+        read_audio(path, 16000)
 
 
 @needs_ffmpeg
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_our_length_is_that_of_ffmpegs_own_decoding(tmp_path: Path, data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["MP3", "FLAC", "OGG", "WAV", "AIFF", "CAF", "AU", "W64"]))
