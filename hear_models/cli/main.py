@@ -17,6 +17,7 @@ COMMANDS = {
     "list": ("hear_models.cli.list", "List the models."),
     "info": ("hear_models.cli.info", "Show everything known about one model."),
     "download": ("hear_models.cli.download", "Fetch a model from the Hugging Face Hub and verify it."),
+    "fetch": ("hear_models.cli.fetch", "Fetch the official weights of a model and convert them."),
     "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
     "tag": ("hear_models.cli.tag", "Say what is heard in recordings, and when."),
     "verify": ("hear_models.cli.verify", "Compare the voices in two recordings."),

@@ -203,7 +203,7 @@ class Transfer:
             if limit is not None and whole is not None and whole != limit:
                 self.forget()
                 raise HearModelsError(f"{self.url} has {whole:,} bytes, {limit:,} were announced. Try again later.")
-            _make_sure_of_room(self.part.parent, (whole if whole is not None else limit or 0) - self.size())
+            make_sure_of_room(self.part.parent, (whole if whole is not None else limit or 0) - self.size())
             note = {"url": self.url, "validator": _validator(answer.headers)}
             write_atomically(self.note, json.dumps(note).encode())
             self.copy(answer, whole if whole is not None else limit)
@@ -323,21 +323,14 @@ def _no_page(url: str, text: str) -> str:
     raise HearModelsError(f"{url} sends a web page instead of the file. Check the address, or open it in a browser.")
 
 
-def _make_sure_of_room(folder: Path, n_bytes: int) -> None:
+def make_sure_of_room(folder: Path, n_bytes: int) -> None:
+    """FileError if a disk has not so many bytes to spare."""
     free = shutil.disk_usage(folder).free
     if n_bytes + SPARE_BYTES > free:
         raise FileError(
             f"{folder} has {free / 1e9:.1f} GB free, {n_bytes / 1e9:.1f} are still to come. Make room, or choose "
             "another folder."
         )
-
-
-def _into_place(part: Path, target: Path) -> None:
-    """Flush a whole file and give it its name."""
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, target)
-    sync_folder(target.parent)
 
 
 def _validator(headers: HTTPMessage) -> str | None:

@@ -94,7 +94,7 @@ def _levels_above(made: Path, name: str) -> int:
 
 def _lift(made: Path, levels: int) -> None:
     """Put what lies below so many folders into their place."""
-    top = made / ".lifted"
+    top = made / "..lifted"  # no archive can hold this name: see `safe_name`
     os.rename(next(made.iterdir()), top)
     inner = top
     for _ in range(levels - 1):
@@ -164,7 +164,9 @@ class _Unpacking:
     def claim(self, name: str, is_folder: bool, plain: bool) -> str:
         """A member's name below the folder, if it may be there and is not yet."""
         if not plain:
-            raise HearModelsError(f"{self.archive} holds {shown(name)}, which is a link or no plain file. Do not use it.")
+            raise HearModelsError(
+                f"{self.archive} holds {shown(name)}, which is a link or no plain file. Do not use it."
+            )
         if len(self.taken) >= MAX_MEMBERS:
             raise HearModelsError(f"{self.archive} holds more than {MAX_MEMBERS:,} entries. Do not use it.")
         safe = self.safe_name(name, is_folder)
@@ -183,7 +185,7 @@ class _Unpacking:
     def safe_name(self, name: str, is_folder: bool) -> str:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         bad = any(
-            part == ".." or "\\" in part or ":" in part or not part.isprintable() or len(os.fsencode(part)) > MAX_NAME
+            part.startswith("..") or {"\\", ":"} & set(part) or not part.isprintable() or len(part.encode()) > MAX_NAME
             for part in parts
         )
         if bad or PurePosixPath(name).is_absolute() or not (parts or is_folder) or len(parts) > MAX_DEPTH:

@@ -53,6 +53,7 @@ def convert(
     force: bool = False,
     dtype: str = "float32",
     accept_licence: bool = False,
+    notes: Mapping[str, Any] | None = None,
 ) -> Conversion:
     """Convert an official checkpoint and write it as a `.safetensors` file that `load_model(path)` takes.
 
@@ -68,6 +69,7 @@ def convert(
         dtype: storage, "float32" or "float16".
         accept_licence: you read the licence of the weights and keep to it; needed where `acceptance` has lines. The
             converted file carries the licence, and `publish` refuses it if that forbids copies.
+        notes: what else the header is to say.
 
     Raises:
         UsageError: unknown family or field, `output` exists or has another ending, a licence that was not accepted.
@@ -119,7 +121,7 @@ def convert(
         config=values,
         tensors={name: torch.from_numpy(np.array(value)) for name, value in tensors.items()},
         source=read.description,
-        notes=None if official.licence is None else licence_note(official.licence),
+        notes={**(notes or {}), **({} if official.licence is None else licence_note(official.licence))},
         dtype=dtype,
     )
     return Conversion(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from hear_models.errors import FileError, HearModelsError
 from hear_models.fetching import unpacking
 from hear_models.fetching.unpacking import unpack
-from hear_models.errors import FileError, HearModelsError
 
 
 def member(name: str, data: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
