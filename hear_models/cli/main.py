@@ -26,7 +26,7 @@ COMMANDS = {
     "publish": ("hear_models.cli.publish", "Publish a model with a generated card on the Hugging Face Hub."),
     "validate": ("hear_models.cli.validate", "Check any HEAR module against the API, and beyond it."),
     "pretrain": ("hear_models.cli.pretrain", "Pretrain a model by a recipe."),
-    "tasks": ("hear_models.cli.tasks", "Task data for evaluation: list, check, resample, make."),
+    "tasks": ("hear_models.cli.tasks", "Task data for evaluation: list, fetch, check, resample, make."),
     "evaluate": ("hear_models.cli.evaluate", "Score models on the tasks of HEAR."),
     "leaderboard": ("hear_models.cli.leaderboard", "Make a table from results, with intervals and published figures."),
     "analyze": ("hear_models.cli.analyze", "Look at the filters that a model has learned."),

@@ -264,8 +264,8 @@ def _persistently(
             reason, wait = str(getattr(error, "reason", "") or error), 2.0**idle
             if isinstance(getattr(error, "reason", None), socket.gaierror):
                 raise HearModelsError(
-                    f"{url} cannot be reached: its server's name is not known here ({reason}). This machine seems to be "
-                    "offline, or needs a proxy (https_proxy)."
+                    f"{url} cannot be reached: its server's name is not known here ({reason}). This machine seems to "
+                    "be offline, or needs a proxy (https_proxy)."
                 ) from None
         now = size()
         idle, before = (0, now) if now > before else (idle + 1, now)

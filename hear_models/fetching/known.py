@@ -52,7 +52,8 @@ class KnownFiles:
                 self.groups[group] = {str(name): _seen(said) for name, said in entry["files"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileError(
-                f"{shown(self.path)} is no lock file of hear-models ({error!r}). Remove it to trust what is fetched anew."
+                f"{shown(self.path)} is no lock file of hear-models ({error!r}). Remove it to trust what is "
+                "fetched anew."
             ) from None
 
     def expected(self, group: str, name: str, listed: Expected) -> Expected:
@@ -65,8 +66,8 @@ class KnownFiles:
         seen = self.groups.get(group, {}).get(name)
         if seen is not None and (seen.n_bytes, seen.sha256) != (got.n_bytes, got.sha256):
             raise Changed(
-                f"{name} of {group} is not the file of {seen.date}: its sha256 is {got.sha256}, {seen.sha256} stands in "
-                f"{shown(self.path)}. If you trust the new one, remove {group!r} there, or name another --lock."
+                f"{name} of {group} is not the file of {seen.date}: its sha256 is {got.sha256}, {seen.sha256} stands "
+                f"in {shown(self.path)}. If you trust the new one, remove {group!r} there, or name another --lock."
             )
 
     def note(self, group: str, source: str, files: Mapping[str, Got], date: str) -> str:

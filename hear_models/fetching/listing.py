@@ -1,4 +1,4 @@
-"""What lies at an address: the files of a record, a release, a drive's folder, or the one file, before any is fetched."""
+"""What lies at an address: the files of a record, a release, a drive's folder, or one file, before any is fetched."""
 
 from __future__ import annotations
 

@@ -342,7 +342,8 @@ def _first_that_fits(
                 if found == wanted:
                     return as_plain_data(done)
                 raise CheckpointError(
-                    f"{path.name} is another network than {entry.name}: {_differences(found, wanted)}. Fetch another file."
+                    f"{path.name} is another network than {entry.name}: {_differences(found, wanted)}. "
+                    "Fetch another file."
                 )
             except HearModelsError as error:
                 if isinstance(error, FileError):
@@ -353,7 +354,8 @@ def _first_that_fits(
     more = f" None of {len(local.found)} files fits." if len(local.found) > 1 else ""
     said = str(first).replace("by --set", "by the manifest").removesuffix(" Correct --config or --set.")
     raise type(first)(
-        f"{said}{more} What was fetched is kept; `hear-models fetch {entry.name} --report` writes what to tell the project."
+        f"{said}{more} What was fetched is kept; `hear-models fetch {entry.name} --report` writes what to tell "
+        "the project."
     ) from first
 
 

@@ -18,7 +18,7 @@ class ModelEntry:
     name: str
     family: str
     summary: str
-    status: str  # "bundled", "hub" (downloaded), "fetched" (by `fetch`), "unpublished" (fetch), "untrained" (random), "parameterless"
+    status: str  # "bundled", "hub" (downloaded), "fetched", "unpublished" (fetch it), "untrained", "parameterless"
     sample_rate: int  # Hz
     scene_embedding_size: int
     timestamp_embedding_size: int

@@ -40,7 +40,14 @@ status = "unpublished"
 sample_rate = 16000
 dims = 160
 licence = "NTT evaluation licence: internal evaluation only"
-configuration = { width = 32, depth = 2, heads = 4, decoder_width = 24, decoder_depth = 2, decoder_heads = 3, frames_per_unit = 208 }
+[configuration]
+width = 32
+depth = 2
+heads = 4
+decoder_width = 24
+decoder_depth = 2
+decoder_heads = 3
+frames_per_unit = 208
 [original]
 address = "https://github.com/nttcslab/msm-mae/releases"
 folder = "80x208p16x16_mini"
