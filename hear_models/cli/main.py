@@ -29,6 +29,7 @@ COMMANDS = {
     "tasks": ("hear_models.cli.tasks", "Task data for evaluation: list, fetch, check, resample, make."),
     "evaluate": ("hear_models.cli.evaluate", "Score models on the tasks of HEAR."),
     "leaderboard": ("hear_models.cli.leaderboard", "Make a table from results, with intervals and published figures."),
+    "reproduce": ("hear_models.cli.reproduce", "Make a published row again, with a verdict."),
     "analyze": ("hear_models.cli.analyze", "Look at the filters that a model has learned."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
 }

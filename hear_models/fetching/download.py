@@ -278,7 +278,10 @@ def _persistently(
 def _open(url: str, headers: dict[str, str]) -> Any:
     """The server's answer. Raises HTTPError, URLError."""
     fixed = {"User-Agent": f"hear-models/{__version__}", "Accept-Encoding": "identity"}
-    answer = build_opener(_SafeRedirects).open(Request(url, headers=fixed | headers), timeout=TIMEOUT_S)
+    try:
+        answer = build_opener(_SafeRedirects).open(Request(url, headers=fixed | headers), timeout=TIMEOUT_S)
+    except ValueError as error:  # of an address that is none, here or where it leads
+        raise HearModelsError(f"{url} is, or leads to, no address ({error}). Check it.") from None
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
         answer.close()
         raise HearModelsError(f"{url} comes packed, though plain bytes were asked for. Try again later.")

@@ -74,10 +74,11 @@ def behind_page(url: str, text: str) -> str:
     form = _Form()
     form.feed(text)
     if form.action is not None:
-        place = urljoin(url, form.action)
-        if urlsplit(place).scheme in ("http", "https"):
-            fields = urlencode(form.fields)
-            return f"{place}{'&' if urlsplit(place).query else '?'}{fields}" if fields else place
+        with contextlib.suppress(ValueError):
+            place = urljoin(url, form.action)
+            if urlsplit(place).scheme in ("http", "https"):
+                fields = urlencode(form.fields)
+                return f"{place}{'&' if urlsplit(place).query else '?'}{fields}" if fields else place
     if QUOTA.search(text):
         raise Quota(f"{url}: the drive says that its quota is exceeded: too many people fetched the file lately.")
     if PRIVATE.search(text):

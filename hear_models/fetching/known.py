@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,10 +81,11 @@ class KnownFiles:
             new = {name: Seen(got.n_bytes, got.sha256, date) for name, got in files.items() if name not in of_group}
             if new:
                 of_group |= new
-                self._write()
+                write_atomically(self.path, self.text().encode())
             return min(of_group[name].date for name in files) if files else date
 
-    def _write(self) -> None:
+    def text(self, groups: Collection[str] | None = None) -> str:
+        """The file's content, or that of some groups."""
         fetched = {
             group: {
                 "source": self.sources[group],
@@ -94,9 +95,9 @@ class KnownFiles:
                 },
             }
             for group, files in sorted(self.groups.items())
+            if groups is None or group in groups
         }
-        text = json.dumps({"format": FORMAT, "fetched": fetched}, indent=1) + "\n"
-        write_atomically(self.path, text.encode())
+        return json.dumps({"format": FORMAT, "fetched": fetched}, indent=1) + "\n"
 
 
 def _seen(said: Mapping[str, object]) -> Seen:

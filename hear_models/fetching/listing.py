@@ -58,8 +58,11 @@ def place_of(address: str) -> Place:
 
     Raises UsageError for what is no http(s) address.
     """
-    split = urlsplit(address)
-    if split.scheme not in ("http", "https") or not split.netloc:
+    try:
+        split = urlsplit(address)
+    except ValueError:
+        split = urlsplit("")
+    if split.scheme not in ("http", "https") or not split.netloc or not address.isprintable() or " " in address:
         raise UsageError(f"{shown(address)} is no address. It begins with https://.")
     host = split.hostname or ""
     if host == "drive.google.com" and (match := re.search(r"/folders/([\w-]{10,})", split.path)):
