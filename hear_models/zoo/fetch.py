@@ -327,7 +327,7 @@ def _first_that_fits(
     wanted = config_of(**check_fields(config_of, entry.manifest.configuration))
     first: HearModelsError | None = None
     for path in local.found:
-        for overrides in ({}, entry.manifest.configuration):
+        for overrides in ({}, asdict(wanted)):  # what neither file nor trainer tell, the manifest does
             try:
                 done = convert(
                     entry.family,
@@ -349,14 +349,14 @@ def _first_that_fits(
                 if isinstance(error, FileError):
                     raise
                 if path == local.found[0]:
-                    first = error
+                    first = type(error)(str(error))  # without the frames, which hold the file's arrays
     assert first is not None
     more = f" None of {len(local.found)} files fits." if len(local.found) > 1 else ""
     said = str(first).replace("by --set", "by the manifest").removesuffix(" Correct --config or --set.")
     raise type(first)(
         f"{said}{more} What was fetched is kept; `hear-models fetch {entry.name} --report` writes what to tell "
         "the project."
-    ) from first
+    )
 
 
 def _differences(found: Any, wanted: Any) -> str:

@@ -39,7 +39,10 @@ def test_an_address_is_understood(address, kind, key):
     assert "/" not in place.folder and place.folder and not place.folder.startswith(".")
 
 
-@pytest.mark.parametrize("address", ["", "weights", "file:///etc/passwd", "ftp://a.org/b", "https://", "/etc/passwd", "https://[", "https://a b/c"])
+@pytest.mark.parametrize(
+    "address",
+    ["", "weights", "file:///etc/passwd", "ftp://a.org/b", "https://", "/etc/passwd", "https://[", "https://a b/c"],
+)
 def test_what_is_no_address_is_said(address):
     with pytest.raises(UsageError, match="no address"):
         place_of(address)
