@@ -3,10 +3,11 @@
     python benchmarks/ship.py RUN NAME
 
 RUN is the output folder of `hear-models pretrain`, NAME the manifest's (weights/NAME.toml) and the recipe's. Writes
-weights/NAME.safetensors (the encoder, float16; with batch normalisation float32), weights/NAME.decoder.safetensors
-(encoder and decoder, float16, to go on with pretraining, not needed for embeddings; for families that have a decoder),
-weights/NAME.log.jsonl (the run's log), and puts sha256, bytes, sizes and configuration into the manifest. Fields of the
-recipe's [model] that only concern embeddings (scene_pooling) are taken from the recipe.
+weights/NAME.safetensors (the encoder, float16; with batch normalisation float32; of a run with a validation set the
+best weights), weights/NAME.decoder.safetensors (encoder and decoder, float16, to go on with pretraining, not needed for
+embeddings; for families that have a decoder), weights/NAME.log.jsonl (the run's log), and puts sha256, bytes, sizes and
+configuration into the manifest. Fields of the recipe's [model] that only concern embeddings (scene_pooling) are taken
+from the recipe.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ LIMIT_BYTES = 4_000_000
 
 def ship(run: Path, name: str) -> None:
     """Write the files of NAME and complete its manifest."""
-    whole = read_checkpoint(run / "model.safetensors", read_header(run / "model.safetensors").parts)
+    best = run / "best.safetensors"
+    source = best if best.exists() else run / "model.safetensors"
+    whole = read_checkpoint(source, read_header(source).parts)
     config = whole.config | read_recipe(name).model
     # running variances of decibels come near the largest number of float16
     dtype = "float32" if any("running_var" in tensor for tensor in whole.tensors) else "float16"

@@ -83,10 +83,10 @@ def resnet(depths: tuple[int, ...], bottleneck: bool = False) -> Architecture:
     )
 
 
-def cifar_resnet(blocks: int, width: int = 32) -> Architecture:
+def cifar_resnet(blocks: int, width: int = 32, stages: int = 3) -> Architecture:
     """The form for small images, here twice as wide and with the ImageNet stem: three stages, shortcuts by padding."""
     return Architecture(
-        lambda: ResNet((blocks,) * 3, (width, 2 * width, 4 * width), shortcut="pad"),
+        lambda: ResNet((blocks,) * stages, tuple(width * 2**s for s in range(stages)), shortcut="pad"),
         lambda network, rng: initialise_resnet(network, rng, "fan_in"),
     )
 
@@ -102,7 +102,8 @@ def efficientnet(depth_factor: float) -> Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "nano": cifar_resnet(1, 12),  # this project's, in no paper
+    "nano": cifar_resnet(1, 12),  # this project's two, in no paper
+    "mini": cifar_resnet(1, 16, stages=4),
     **{f"cifar_resnet{6 * n + 2}": cifar_resnet(n) for n in (3, 5, 7, 9, 18)},
     "resnet18": resnet((2, 2, 2, 2)),
     "resnet34": resnet((3, 4, 6, 3)),

@@ -84,10 +84,12 @@ def get_scene_embeddings(audio, model):
 
 @pytest.fixture
 def desk(tmp_path) -> Path:
-    """A folder with what the documents speak of: `recordings/`, a module `my_package`, and `my-flax-run`.
+    """A folder with what the documents speak of: `recordings/`, `events/`, `backgrounds/`, `my_package`, `my-flax-run`.
 
     The last is a mini checkpoint that the authors' code wrote: see tests/golden/mwmae.
     """
+    for name, part in (("events", "fg"), ("backgrounds", "bg")):
+        shutil.copytree(ROOT / "tests" / "golden" / "gise51" / "corpus" / part, tmp_path / name)
     (tmp_path / "my_package.py").write_text(MY_PACKAGE)
     shutil.copytree(ROOT / "tests" / "golden" / "mwmae" / "mwmae_mini", tmp_path / "my-flax-run")
     shutil.copytree(ROOT / "hear_models" / "_demo", tmp_path / "recordings", ignore=shutil.ignore_patterns("*.txt"))

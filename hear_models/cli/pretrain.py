@@ -16,6 +16,12 @@ import click
     type=click.Path(exists=True, path_type=Path),
     help="Folder of recordings, labelled for taggers (or .csv, LMDB); repeatable.",
 )
+@click.option(
+    "--validation",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="For taggers: labelled clips that are looked at, never trained on; repeatable.",
+)
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Default: runs/RECIPE.")
 @click.option(
     "--cache",
@@ -39,6 +45,7 @@ import click
 def command(
     recipe: str,
     folders: tuple[Path, ...],
+    validation: tuple[Path, ...],
     output: Path | None,
     cache: Path | None,
     steps: int | None,
@@ -54,7 +61,7 @@ def command(
     """Pretrain a model by RECIPE: the name of one that ships with the package, or a TOML file.
 
     The output folder gets model.safetensors (for load_model), log.jsonl and the state from which the same command goes
-    on after Ctrl-C, a crash or a kill.
+    on after Ctrl-C, a crash or a kill; with a validation set also best.safetensors, the weights of its best score.
     """
     from hear_models.training.recipe import read_recipe, with_steps
 
@@ -68,6 +75,7 @@ def command(
     run = Run(
         output=output or Path("runs") / Path(recipe).stem,
         folders=folders,
+        validation=validation,
         cache=cache,
         init=init,
         go_on_with_changed=go_on_with_changed,

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from hear_models.cli.terminal import ProgressLine, stopping_with
+from hear_models.cli.findings import counted, print_findings, wrapped
+from hear_models.cli.terminal import ProgressLine, Stoppable
 
 if TYPE_CHECKING:
     from hear_models.tasks.check import TaskReport
 
 HELP = {"help_option_names": ["-h", "--help"]}
-WIDTH = 79
-SHOWN = 5  # files of a finding, and findings of a task, before "and N more"
-COLOURS = {"error": "red", "warning": "yellow", "note": None}
 FOLDER = click.Path(file_okay=False, path_type=Path)
-
-
-class Stoppable(click.Group):
-    """Ctrl-C in any command below: one line, exit code 130, and no half-made folder."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with stopping_with("stopped; what was complete is kept"):
-            return super().invoke(ctx)
 
 
 @click.group(cls=Stoppable, context_settings=HELP)
@@ -139,19 +128,8 @@ def _print_details(folder: str, present: str | None) -> None:
     click.echo(folder)
     for name, text in rows.items():
         if text:
-            click.echo(_wrapped(text, f"  {name:<11}"))
+            click.echo(wrapped(text, f"  {name:<11}"))
     click.echo()
-
-
-def _wrapped(text: str, first: str) -> str:
-    return textwrap.fill(
-        text,
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=" " * len(first),
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
 
 
 # --------------------------------------------------------------------------------------------------------- check
@@ -192,13 +170,9 @@ def check_command(
             _print_report(report, show_all)
         errors = sum(finding.level == "error" for report in reports for finding in report.findings)
         checked = sum(report.is_task for report in reports)
-        click.echo(f"\n{_counted(checked, 'task')} checked, {_counted(errors, 'error')}.")
+        click.echo(f"\n{counted(checked, 'task')} checked, {counted(errors, 'error')}.")
     if not all(report.ok for report in reports):
         raise click.exceptions.Exit(1)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _print_report(report: TaskReport, show_all: bool) -> None:
@@ -206,18 +180,7 @@ def _print_report(report: TaskReport, show_all: bool) -> None:
     what = f"  {report.origin}, {report.clips} clips, {rates or 'no'} kHz" if report.origin else ""
     status = click.style("ok   ", fg="green") if report.ok else click.style("ERROR", fg="red")
     click.echo(f"{status} {report.name}{what}" if report.is_task else f"{status} the folder {report.name} itself")
-    findings = report.findings if show_all else report.findings[: 4 * SHOWN]
-    for finding in findings:
-        label = click.style(finding.level, fg=COLOURS[finding.level])
-        text = _wrapped(f"{finding.level}: {finding.text}.", " " * 6).replace(finding.level, label, 1)
-        click.echo(text)
-        files = finding.files if show_all else finding.files[:SHOWN]
-        for file in files:
-            click.echo(f"        {file}")
-        if len(finding.files) > len(files):
-            click.echo(f"        and {len(finding.files) - len(files)} more (--all names them)")
-    if len(report.findings) > len(findings):
-        click.echo(f"      and {len(report.findings) - len(findings)} more findings (--all)")
+    print_findings(report.findings, show_all)
 
 
 # ------------------------------------------------------------------------------------------------------ resample
@@ -305,7 +268,7 @@ def download_command(
             click.echo(f"{done.name}: {done.clips} clips, {rates} kHz" + ("" if done.new else ", were there"))
             for finding in done.findings:
                 if finding.level != "note":
-                    click.echo(_wrapped(finding.text, f"  {finding.level:<9}"))
+                    click.echo(wrapped(finding.text, f"  {finding.level:<9}"))
     if keep_archives:
         click.echo(f"archives: {downloads(tasks_dir)}")
     click.echo(f"Evaluate on them: hear-models evaluate MODEL --tasks-dir {tasks_dir}")
@@ -360,12 +323,12 @@ def new_command(
         made = new_task(table, audio_dir, out, options, lambda done, total: line.say(f"{done} of {total} clips"))
     splits = ", ".join(f"{name} {count}" for name, count in made.counts.items())
     click.echo(f"{made.folder}: {made.kind}, {sum(made.counts.values())} clips, {made.labels} labels")
-    click.echo(_wrapped(splits, "  clips    "))
+    click.echo(wrapped(splits, "  clips    "))
     for note in made.notes:
-        click.echo(_wrapped(note, "  note     "))
+        click.echo(wrapped(note, "  note     "))
     for finding in made.findings:
         if finding.level != "note":
-            click.echo(_wrapped(finding.text, f"  {finding.level:<9}"))
+            click.echo(wrapped(finding.text, f"  {finding.level:<9}"))
     click.echo(f"Evaluate on it: hear-models evaluate MODEL --tasks-dir {made.folder.parent}")
 
 

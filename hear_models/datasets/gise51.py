@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,18 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from hear_models.errors import AudioFileError, HearModelsError, InputError, UsageError
+from hear_models.errors import AudioFileError, FileError, HearModelsError, InputError, UsageError
 from hear_models.files import shown
+from hear_models.foreign import open_plain, read_bytes, read_json, read_text, reading
 from hear_models.pipeline.audio import read_audio, resample
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
+LARGEST_LIST = 1 << 30  # bytes of a .csv
 LABEL_DELIMITER, AUDIOSET_DELIMITER = ",", ";"  # names of AudioSet's classes contain commas
+
+# two pages of a data file begin with: 16 bytes, magic number, version, address, size of the map, two records of 48
+# bytes (the first begins with the size of a page), number of the last page
+LMDB_MAGIC, LMDB_HEAD = 0xBEEFC0DE, 144
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class LabelledClip:
     labels: tuple[str, ...]  # one that is heard twice may stand there twice
     fold: int | None  # of ESC-50
     read: Callable[[int], np.ndarray]  # sample rate in Hz → float32 [samples], mono
+    encoded: Callable[[], bytes] | None = None  # the recording's file as it is; None: there is none
 
 
 def read_annotations(path: Path) -> list[Annotation]:
@@ -48,8 +56,8 @@ def read_annotations(path: Path) -> list[Annotation]:
     """
     annotations = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except FileError as error:
         raise InputError(f"{path} cannot be read ({error}). Give a text file of annotations.") from error
     for number, line in enumerate(lines, 1):
         try:
@@ -73,7 +81,7 @@ def mixture_folder(folder: Path) -> list[LabelledClip]:
         note = path.with_suffix(".txt")
         if note.exists():
             labels = tuple(annotation.label for annotation in read_annotations(note))
-            clips.append(LabelledClip(str(path), labels, None, _file_reader(path)))
+            clips.append(clip_of(path, labels))
     if not clips:
         raise InputError(f"{folder} holds no recording with a .txt of annotations beside it. See docs/tagging.md.")
     return clips
@@ -86,16 +94,15 @@ def labelled_list(path: Path, delimiter: str = LABEL_DELIMITER) -> list[Labelled
         InputError: a column is missing or the file cannot be read.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, LARGEST_LIST), newline="")))
+    except (FileError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}). Give a CSV with the columns files and labels.") from error
     if not rows or not {"files", "labels"} <= rows[0].keys():
         raise InputError(f"{path} has no rows with the columns files and labels. Give both.")
     clips = []
     for row in rows:
         labels = tuple(label for label in (row["labels"] or "").split(delimiter) if label)
-        clips.append(LabelledClip(row["files"], labels, None, _file_reader(path.parent / row["files"])))
+        clips.append(clip_of(path.parent / row["files"], labels, row["files"]))
     return clips
 
 
@@ -109,29 +116,67 @@ def read_lmdb(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[Labelled
         InputError: no LMDB file, or a record of another form.
         HearModelsError: the package `lmdb` is not installed.
     """
-    import msgpack
+    with reading(path, InputError, "Give the file that was packed."):
+        import msgpack
 
-    try:
-        import lmdb
-    except ImportError:
-        raise HearModelsError(
-            'Reading LMDB files needs another package. Run: pip install "hear-models[lmdb]"'
-        ) from None
-    try:
-        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False, readahead=False)
-    except lmdb.Error as error:
-        raise InputError(f"{path} is no LMDB file ({error}). Give the file that was packed.") from error
-    with environment, environment.begin(buffers=False) as transaction:
-        number = _unpacked(msgpack, transaction.get(b"__len__"), path, "__len__")
-        if not isinstance(number, int):
-            raise InputError(f"{path}: the number of records is {number!r}. Give a file of the authors' packer.")
-        for key in map(str, range(number)):
-            record = _unpacked(msgpack, transaction.get(key.encode()), path, key)
-            if not (isinstance(record, list) and len(record) in (2, 3) and isinstance(record[0], bytes)):
-                raise InputError(f"{path}: record {key} is not FLAC and labels. Give a file of the authors' packer.")
-            label, fold = record[1], record[2] if len(record) == 3 else None
-            labels = tuple(label.split(delimiter)) if isinstance(label, str) else (str(label),)
-            yield LabelledClip(f"{path}, record {key}", labels, fold, _bytes_reader(record[0], f"{path}, record {key}"))
+        try:
+            import lmdb
+        except ImportError:
+            raise HearModelsError(
+                'Reading LMDB files needs another package. Run: pip install "hear-models[lmdb]"'
+            ) from None
+        try:
+            _check_lmdb_size(path)
+            environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False, readahead=False)
+        except lmdb.Error as error:
+            raise InputError(f"{path} is no LMDB file ({error}). Give the file that was packed.") from error
+        with environment, environment.begin(buffers=False) as transaction:
+            number = _unpacked(msgpack, transaction.get(b"__len__"), path, "__len__")
+            if not isinstance(number, int):
+                raise InputError(f"{path}: the number of records is {number!r}. Give a file of the authors' packer.")
+            for key in map(str, range(number)):
+                record = _unpacked(msgpack, transaction.get(key.encode()), path, key)
+                if not (isinstance(record, list) and len(record) in (2, 3) and isinstance(record[0], bytes)):
+                    raise InputError(
+                        f"{path}: record {key} is not FLAC and labels. Give a file of the authors' packer."
+                    )
+                label, fold = record[1], record[2] if len(record) == 3 else None
+                labels = tuple(label.split(delimiter)) if isinstance(label, str) else (str(label),)
+                yield packed_clip(record[0], f"{path}, record {key}", labels, fold)
+
+
+def _check_lmdb_size(path: Path) -> None:
+    """The file is mapped into memory: to read behind its end would kill the process. InputError: it was cut."""
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(LMDB_HEAD)
+        if len(head) == LMDB_HEAD and struct.unpack_from("<I", head, 16)[0] == LMDB_MAGIC:
+            page = struct.unpack_from("<I", head, 40)[0]
+            file.seek(page)
+            metas = [meta for meta in (head, file.read(LMDB_HEAD)) if len(meta) == LMDB_HEAD]
+            needed = page * (1 + max(struct.unpack_from("<Q", meta, 136)[0] for meta in metas))
+            if 512 <= page <= 1 << 16 and needed <= size:
+                return
+    raise InputError(f"{path} is no LMDB file, or it was cut. Give the file that was packed.")
+
+
+def labelled_clips(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[LabelledClip]:
+    """The clips of whatever holds some: a folder of mixtures or of shards, a shard, a .csv, an LMDB file.
+
+    Raises:
+        InputError: nothing of these.
+    """
+    from hear_models.datasets.shards import SUFFIX, read_shards
+
+    if path.is_dir():
+        shards = any(path.glob(f"*{SUFFIX}"))
+        yield from read_shards(path) if shards else mixture_folder(path)
+    elif path.suffix.lower() == SUFFIX:
+        yield from read_shards(path)
+    elif path.suffix.lower() == ".csv":
+        yield from labelled_list(path, delimiter)
+    else:
+        yield from read_lmdb(path, delimiter)
 
 
 def _unpacked(msgpack: Any, value: bytes | None, path: Path, key: str) -> Any:
@@ -143,8 +188,16 @@ def _unpacked(msgpack: Any, value: bytes | None, path: Path, key: str) -> Any:
         raise InputError(f"{path}: record {key} is damaged ({error}). Pack it again.") from error
 
 
-def _file_reader(path: Path) -> Callable[[int], np.ndarray]:
-    return lambda sample_rate: read_audio(path, sample_rate)
+def clip_of(path: Path, labels: tuple[str, ...], name: str | None = None) -> LabelledClip:
+    """A clip that is a file."""
+    return LabelledClip(
+        name or str(path), labels, None, lambda rate: read_audio(path, rate), encoded=lambda: read_bytes(path)
+    )
+
+
+def packed_clip(data: bytes, name: str, labels: tuple[str, ...], fold: int | None) -> LabelledClip:
+    """A clip that is a file within another one."""
+    return LabelledClip(name, labels, fold, _bytes_reader(data, name), encoded=lambda: data)
 
 
 def _bytes_reader(data: bytes, name: str) -> Callable[[int], np.ndarray]:
@@ -165,8 +218,8 @@ def read_label_map(path: Path) -> tuple[str, ...]:
         InputError: not that, or the indices are not 0 to n - 1.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        table = read_json(path)
+    except FileError as error:
         raise InputError(f"{path} cannot be read ({error}). Give a JSON object of name and index.") from error
     if not isinstance(table, dict) or sorted(map(str, table.values())) != sorted(map(str, range(len(table)))):
         raise InputError(f"{path} is no label map. Give a JSON object of names with the indices 0 to n - 1.")

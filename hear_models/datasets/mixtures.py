@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from hear_models.datasets.library import Library
 from hear_models.datasets.loudness import loudness
 from hear_models.datasets.time_stretch import stretch
-from hear_models.errors import AudioFileError, InputError, UsageError
+from hear_models.errors import AudioFileError, InputError
 from hear_models.files import shown
 
 SAMPLE_RATE = 22_050
@@ -22,7 +24,8 @@ REFERENCE_LUFS = -60.0  # of the background
 EVENT_S, SNR_DB, STRETCH = (1.5, 5.0), (10.0, 60.0), (0.95, 1.05)
 EVENT_SOURCE_S, BACKGROUND_SOURCE_S = 140.0, 600.0  # where in its recording a sound may begin, at most
 MOST_EVENTS = 3
-FADE_SAMPLES = int(0.01 * SAMPLE_RATE)
+FADE_S = 0.01
+FADE_SAMPLES = int(FADE_S * SAMPLE_RATE)
 SHORTEST_LOUDNESS_S = 0.5  # shorter events are repeated before they are measured
 QUIETEST_LUFS = -70.0
 
@@ -60,46 +63,6 @@ class Mixture:
     def by_time(self) -> list[Sound]:
         """The events in order of their beginning."""
         return sorted(self.events, key=lambda event: event.event_time_s)
-
-
-class Library:
-    """The recordings of a folder with a subfolder for each label, and how long they are.
-
-    Raises:
-        UsageError: the folder holds no recordings.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.files: dict[str, list[Path]] = {}
-        for label in sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
-            files = sorted(p for p in (folder / label).iterdir() if p.suffix.lower() in (".wav", ".flac"))
-            if files:
-                self.files[label] = files
-        if not self.files:
-            raise UsageError(
-                f"{folder} holds no recordings. It needs a folder for each label, with .wav or .flac in it."
-            )
-        self._duration_s: dict[Path, float] = {}
-
-    @property
-    def labels(self) -> list[str]:
-        """In order of the alphabet."""
-        return list(self.files)
-
-    def duration_s(self, file: Path) -> float:
-        """Length of a recording in seconds."""
-        if file not in self._duration_s:
-            try:
-                about = soundfile.info(file)
-            except (OSError, soundfile.LibsndfileError) as error:
-                raise AudioFileError(f"{shown(file)} cannot be read ({error}). Replace or remove it.") from error
-            self._duration_s[file] = about.frames / about.samplerate
-        return self._duration_s[file]
-
-    def choose(self, rng: np.random.Generator, number: int) -> list[Path]:
-        """Recordings drawn with replacement, every label alike however many it has."""
-        labels = rng.integers(0, len(self.files), number)
-        return [files[int(rng.integers(len(files)))] for files in (self.files[self.labels[i]] for i in labels)]
 
 
 def draw_mixture(
@@ -194,6 +157,8 @@ def _read(sound: Sound) -> tuple[np.ndarray, int, float]:
             samples = file.read(int((sound.source_time_s + sound.duration_s) * rate) - start, always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
         raise AudioFileError(f"{shown(sound.file)} cannot be read ({error}). Replace or remove it.") from error
+    if not np.isfinite(samples).all():
+        raise AudioFileError(f"{shown(sound.file)} holds NaN or infinity. Replace or remove it.")
     if not len(samples):
         raise AudioFileError(f"{shown(sound.file)} ends before {sound.source_time_s} s. Replace or remove it.")
     return samples.mean(axis=1), rate, source_s
@@ -217,35 +182,20 @@ def sixteen_bits(samples: np.ndarray, official: bool = False) -> np.ndarray:
     return np.clip(np.round(samples * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)
 
 
-def write_mixtures(
-    foreground: Path, background: Path, output: Path, number: int, *, seed: int = 123, official: bool = False
-) -> list[Mixture]:
-    """Draw and render `number` soundscapes into `output`: mixture_00000.flac, and .txt with onset, offset and label.
+def soundscapes(
+    foreground: Library, background: Library, seed: int, *, official: bool = False, most_events: int = MOST_EVENTS
+) -> Iterator[Mixture]:
+    """An endless row of drawn soundscapes, one to `most_events` events each, every label alike.
 
-    One to three events each, every label alike. What mixture k is depends on `seed` and k alone; a file that is there
-    already is kept, so that the same call goes on where it was stopped.
+    Which recordings are chosen is drawn here; the authors' script draws it without a seed.
 
     Args:
-        foreground, background: folders with a subfolder of .wav or .flac for each label.
-        official: 16 bits as the authors' conversion makes them (quirk "flac-floor").
+        official: one random state runs through all soundscapes, as through the authors' script (its seed is 123);
+            False: soundscape k depends on `seed` and k alone.
     """
-    from hear_models.datasets.writing import write_flac
-    from hear_models.files import write_atomically
-
-    events, backgrounds = Library(foreground), Library(background)
-    output.mkdir(parents=True, exist_ok=True)
-    mixtures = []
-    for index in range(number):
+    shared = np.random.RandomState(seed % 2**32)
+    for index in count():
         rng = np.random.Generator(np.random.PCG64([seed, index]))
-        chosen = events.choose(rng, int(rng.integers(1, MOST_EVENTS + 1)))
-        draws = np.random.RandomState(int(rng.integers(2**32)))
-        mixture = draw_mixture(chosen, events, backgrounds, draws)
-        mixtures.append(mixture)
-        path = output / f"mixture_{index:05d}.flac"
-        if path.exists():
-            continue
-        lines = [f"{e.event_time_s}\t{e.end_s}\t{e.label}\r\n" for e in mixture.by_time()]
-        write_atomically(path.with_suffix(".txt"), "".join(lines).encode())
-        samples = sixteen_bits(render(mixture), official)
-        write_flac(path, samples, SAMPLE_RATE)
-    return mixtures
+        chosen = foreground.choose(rng, int(rng.integers(1, most_events + 1)))
+        own = np.random.RandomState(int(rng.integers(2**32)))
+        yield draw_mixture(chosen, foreground, background, shared if official else own)

@@ -6,6 +6,7 @@ Each protocol comes in two parts: the methods by which a class is recognised, an
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from hear_models.frontends.logmel import LogMel
 from hear_models.layers.contrastive import Contrast
 from hear_models.layers.masked import Reconstruction
+from hear_models.pipeline.normalise import Standardise
 
 
 @runtime_checkable
@@ -103,7 +105,11 @@ class Tagger(Classifies, Protocol):
 
     frontend: nn.Module
     head: nn.Linear
+    normalise: Standardise | None
     sample_rate: int
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Evaluation mode for a while."""
 
     @property
     def classes(self) -> tuple[str, ...]:

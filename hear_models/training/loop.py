@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from hear_models.checkpoints.safetensors_file import read_header
-from hear_models.errors import FileError
+from hear_models.errors import FileError, UsageError
 from hear_models.files import open_to_write, unwritable, write_atomically
 from hear_models.foreign import read_bytes
 from hear_models.locks import inside, only_writer
 from hear_models.pipeline.model import HearModel
 from hear_models.training.objectives import Way, chosen_way, config_of, new_network, way_named
-from hear_models.training.recipe import Optimiser, Recipe
+from hear_models.training.progress import Progress
+from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
 from hear_models.training.state import Guard, State
 from hear_models.zoo import load_model
@@ -34,8 +35,9 @@ LOG = "log.jsonl"
 def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) -> int:
     """Train until the recipe's last update, or until stopped; returns the number of updates done in all.
 
-    `run.output` gets `state.safetensors` (parameters, moments, step), `model.safetensors` (for `load_model`), and
-    `log.jsonl`. The same call again goes on from the last save and computes what an uninterrupted run would have.
+    `run.output` gets `state.safetensors` (parameters, moments, step), `model.safetensors` (for `load_model`),
+    `log.jsonl`, and with a validation set `best.safetensors`, the weights of its best score. The same call again goes
+    on from the last save and computes what an uninterrupted run would have.
 
     Raises:
         UsageError: a recipe that gives no network, no data, or the output folder belongs to another recipe, to other
@@ -45,6 +47,8 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
         DivergedError: a loss or a parameter is not finite; what was saved before stays.
     """
     way = way_named(chosen_way(recipe.family, recipe.objective))
+    if run.validation and "validation" not in way.tables:
+        raise UsageError(f"{recipe.family} is trained without a validation set. Leave --validation out.")
     try:
         run.output.mkdir(parents=True, exist_ok=True)
         with only_writer(inside(run.output), run.output):
@@ -63,7 +67,8 @@ def _pretrain(recipe: Recipe, run: Run, way: Way, report: Callable[[str], None])
     if objective.heads is not None:
         objective.heads.to(run.device).train()
     adam = torch.optim.AdamW(decay_groups(model, o.weight_decay, objective.heads), lr=0.0, betas=o.betas, eps=o.eps)
-    state = State(recipe, run, model, objective.heads, adam, lineage, dict(objective.data))
+    progress = Progress(o, objective.watched)
+    state = State(recipe, run, model, objective.heads, adam, lineage, dict(objective.data), progress)
     first = state.resume(report)
     kept_lines(run.output / LOG, first)
     last = min(o.steps, first + run.stop_after) if run.stop_after is not None else o.steps
@@ -73,30 +78,37 @@ def _pretrain(recipe: Recipe, run: Run, way: Way, report: Callable[[str], None])
     guard = Guard(run, state, objective.batches, o.batch)
     batches = objective.batches.stream(first, last, o.batch)
     repeated = objective.batches.batch(0, o.batch) if run.synthetic_batch else None
-    with _stop_signals() as stop, Log(run.output / LOG, o, last, report) as log:
-        while step < last and not stop:
+    with _stop_signals() as stop, Log(run.output / LOG, o.batch, last, report) as log:
+        while step < last and not stop and not progress.ended:
             with log.waiting():
                 batch = repeated or next(batches)
             with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=o.precision == "bfloat16"):
                 loss = objective.loss(batch, step)
             adam.zero_grad(set_to_none=True)
             loss.backward()
+            rate = progress.rate(step)
             for group in adam.param_groups:
-                group["lr"] = o.rate(step)
+                group["lr"] = rate
             adam.step()
             log.losses.append(loss.detach())
             guard.losses.append(loss.detach())
             step += 1
 
+            look = progress.due(step)
             due = time.monotonic() - saved >= run.save_every_s or step == last or bool(stop)
-            if due or step % run.log_every == 0:
+            if due or look or step % run.log_every == 0:
                 guard.check(step)
-            if step % run.log_every == 0 or step == last or stop:
-                log.write(step, objective.validate())
-            if due:
+            if look or step % run.log_every == 0 or step == last or stop:
+                figures = objective.validate() if look or objective.watched is None else {}
+                log.write(step, rate, figures)
+                if look and progress.see(figures):
+                    state.save_best(step)
+            if due or progress.ended:
                 state.save(step)
                 saved = time.monotonic()
-    if stop:
+    if progress.ended:
+        report(f"ended after update {step}: no better score for {progress.standing.idle} looks at the validation set")
+    elif stop:
         report(f"stopped after update {step}; the same command goes on from there")
     return step
 
@@ -130,8 +142,8 @@ def decay_groups(model: HearModel, weight_decay: float, heads: nn.Module | None 
 class Log:
     """The lines of `log.jsonl`, and what is told while the run goes on."""
 
-    def __init__(self, path: Path, optimiser: Optimiser, last: int, report: Callable[[str], None]) -> None:
-        self.path, self.optimiser, self.last, self.report = path, optimiser, last, report
+    def __init__(self, path: Path, batch: int, last: int, report: Callable[[str], None]) -> None:
+        self.path, self.batch, self.last, self.report = path, batch, last, report
         self.losses: list[Tensor] = []  # since the last line
         self.waited_s = 0.0
         self.began = self.written = time.monotonic()
@@ -150,18 +162,18 @@ class Log:
         yield
         self.waited_s += time.monotonic() - since
 
-    def write(self, step: int, validated: Mapping[str, float]) -> None:
-        """A line on the updates since the last one."""
-        now, o = time.monotonic(), self.optimiser
+    def write(self, step: int, rate: float, validated: Mapping[str, float]) -> None:
+        """A line on the updates since the last one, the last of them at a learning rate of `rate`."""
+        now = time.monotonic()
         mean_loss = float(torch.stack(self.losses).mean())
         seconds = now - self.written
-        rate = len(self.losses) / seconds
+        speed = len(self.losses) / seconds
         line = {
             "step": step,
             "loss": round(mean_loss, 5),
-            "rate": o.rate(step - 1),
-            "updates_per_s": round(rate, 3),
-            "crops_per_s": round(rate * o.batch, 1),
+            "rate": rate,
+            "updates_per_s": round(speed, 3),
+            "crops_per_s": round(speed * self.batch, 1),
             "data_wait_share": round(self.waited_s / seconds, 4),
             "seconds": round(now - self.began, 1),
             **validated,
@@ -169,10 +181,8 @@ class Log:
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         found = "".join(f"  {name} {value:.4f}" for name, value in validated.items())
-        minutes = (self.last - step) / rate / 60
-        self.report(
-            f"update {step}/{self.last}  loss {mean_loss:.4f}{found}  {rate * o.batch:.0f} crops/s  {minutes:.0f} min"
-        )
+        crops, minutes = speed * self.batch, (self.last - step) / speed / 60
+        self.report(f"update {step}/{self.last}  loss {mean_loss:.4f}{found}  {crops:.0f} crops/s  {minutes:.0f} min")
         self.written, self.waited_s, self.losses = now, 0.0, []
 
 

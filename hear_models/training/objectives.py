@@ -17,6 +17,7 @@ from hear_models.errors import UsageError
 from hear_models.fields import filled
 from hear_models.pipeline.model import HearModel
 from hear_models.training.batches import Batches
+from hear_models.training.progress import Watched
 from hear_models.training.run import Run
 from hear_models.zoo.families import FamilyModule, families, family_module, new_model
 
@@ -53,6 +54,10 @@ class Objective(Protocol):
     def loss(self, batch: Any, step: int) -> Tensor:
         """The loss of one batch; keeps gradients."""
 
+    @property
+    def watched(self) -> Watched | None:
+        """How often `validate` is asked, and what of it decides; None: at every line of the log, nothing."""
+
     def validate(self) -> Mapping[str, float]:
         """Figures on a validation set of its own, for the log; nothing if it has none."""
 
@@ -61,6 +66,7 @@ class WithoutExtras:
     """An objective without heads and without a validation set."""
 
     heads: nn.Module | None = None
+    watched: Watched | None = None
 
     def validate(self) -> Mapping[str, float]:
         """Nothing."""

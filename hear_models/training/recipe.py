@@ -50,9 +50,14 @@ class Optimiser:
     weight_decay: float = 0.05  # on every parameter
     precision: str = "bfloat16"  # of the products: "bfloat16" or "float32"; parameters stay float32
 
+    @property
+    def peak(self) -> float:
+        """The highest learning rate."""
+        return self.base_rate * self.batch / 256
+
     def rate(self, step: int) -> float:
         """Learning rate of update `step`, counted from 0: linear warm-up from 0, then half a cosine to 0."""
-        peak = self.base_rate * self.batch / 256
+        peak = self.peak
         if step < self.warmup_steps:
             return peak * step / self.warmup_steps
         decay_steps = max(1, self.steps - self.warmup_steps)
@@ -161,6 +166,5 @@ def with_steps(recipe: Recipe, steps: int | None) -> Recipe:
     if steps is None:
         return recipe
     o = recipe.optimiser
-    return replace(
-        recipe, optimiser=replace(o, steps=steps, warmup_steps=max(1, round(o.warmup_steps * steps / o.steps)))
-    )
+    warmup_steps = max(1, round(o.warmup_steps * steps / o.steps)) if o.warmup_steps else 0
+    return replace(recipe, optimiser=replace(o, steps=steps, warmup_steps=warmup_steps))

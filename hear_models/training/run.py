@@ -8,10 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how a recipe is run. Only `folders` and `init` change what is computed."""
+    """Where and how a recipe is run. Only `folders`, `validation` and `init` change what is computed."""
 
     output: Path
     folders: tuple[Path, ...] = ()  # recordings; for taggers also files of labelled clips (.csv, LMDB)
+    validation: tuple[Path, ...] = ()  # labelled clips that are never trained on, in the forms of `folders`
     cache: Path | None = None  # features; None = in the output folder
     init: Path | None = None  # begin with the weights of this checkpoint (a second stage)
     device: str = "cpu"

@@ -23,6 +23,7 @@ from hear_models.speaker.scoring import directions
 from hear_models.training.batches import Batches, each_once
 from hear_models.training.features import Source, cached_features, data_identity, listing, recordings
 from hear_models.training.objectives import Report, Way
+from hear_models.training.progress import Watched
 from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
 
@@ -83,6 +84,8 @@ class Classifier(nn.Module):
 
 class SpeakerObjective:
     """Whose voice it is."""
+
+    watched: Watched | None = None
 
     def __init__(self, recipe: Recipe, run: Run, model: VoiceModel, report: Report) -> None:
         self.settings, self.model = recipe.table("speakers", Speakers), model

@@ -19,13 +19,14 @@ from hear_models.files import write_atomically
 from hear_models.foreign import reading
 from hear_models.pipeline.model import HearModel
 from hear_models.training.batches import Batches
+from hear_models.training.progress import Progress
 from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
 from hear_models.zoo.licensing import STARTED_FROM
 
-STATE, MODEL = "state.safetensors", "model.safetensors"
+STATE, MODEL, BEST = "state.safetensors", "model.safetensors", "best.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-DATA, CHANGED = "data", "changed"  # in the notes of a model's header
+STANDING, DATA, CHANGED = "standing", "data", "changed"  # in the notes of a model's header
 
 
 class DivergedError(HearModelsError):
@@ -38,6 +39,7 @@ class State:
     Args:
         lineage: what the header tells of the weights that training began with.
         data: what is learned from, see `features.data_identity`.
+        progress: how the run stands with its validation set.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class State:
         adam: torch.optim.AdamW,
         lineage: dict[str, Any],
         data: dict[str, Any],
+        progress: Progress,
     ) -> None:
-        self.recipe, self.run, self.model, self.adam = recipe, run, model, adam
+        self.recipe, self.run, self.model, self.adam, self.progress = recipe, run, model, adam, progress
         self.lineage, self.data = lineage, data
         self.changed: list[Any] = []  # what was another one before which update
         self.saved = 0
@@ -78,20 +81,23 @@ class State:
             "lineage": json.dumps(self.lineage),
             DATA: json.dumps(self.data),
             CHANGED: json.dumps(self.changed),
+            STANDING: json.dumps(self.progress.as_dict()),
         }
         write_atomically(self.run.output / STATE, sealed(self.tensors(), about))
         self.saved = step
         self._write_model(step)
 
-    def _write_model(self, step: int) -> None:
+    def save_best(self, step: int) -> None:
+        """Write the weights that the validation set likes best so far."""
+        self._write_model(step, BEST)
+
+    def _write_model(self, step: int, name: str = MODEL) -> None:
         config = asdict(self.model.trained_config())
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.model.state_dict().items()}
         notes = {"recipe": self.recipe.as_dict(), "step": step, DATA: self.data, **self.lineage}
         if self.changed:
             notes[CHANGED] = self.changed
-        write_checkpoint(
-            self.run.output / MODEL, family=self.recipe.family, config=config, tensors=weights, notes=notes
-        )
+        write_checkpoint(self.run.output / name, family=self.recipe.family, config=config, tensors=weights, notes=notes)
 
     def resume(self, report: Callable[[str], None]) -> int:
         """Fill model and optimiser from the last save; returns the updates done.
@@ -109,6 +115,7 @@ class State:
         with reading(path, CheckpointError, advice):
             step = int(about["step"])
             self._compare(about, step)
+            self.progress.restore(json.loads(about.get(STANDING, "{}")))
             self._fill(tensors, step)
         self.saved = step
         if not self._has_model(step):  # the run was killed, or the disk full, between the two files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,25 +15,28 @@ from hear_models.datasets.gise51 import (
     AUDIOSET_DELIMITER,
     LABEL_DELIMITER,
     LabelledClip,
-    labelled_list,
+    labelled_clips,
     mixture_folder,
     multi_hot,
-    read_lmdb,
 )
 from hear_models.datasets.labelled_scenes import SCENE_S, labelled_scenes
+from hear_models.datasets.shards import SUFFIX
 from hear_models.errors import AudioFileError, UsageError
+from hear_models.metrics.tagging import tagging_scores
 from hear_models.pipeline.ahead import load_ahead
 from hear_models.pipeline.capabilities import Classifies, Tagger
 from hear_models.pipeline.model import HearModel
 from hear_models.training.augment import centre_crop, pad_to, training_crop
 from hear_models.training.batches import Batches, each_once
-from hear_models.training.features import Source, cached_features, data_identity
+from hear_models.training.features import Source, cached_features, data_identity, listing
 from hear_models.training.losses import LOSSES, mix, mixup_shares, official_mixup_shares
 from hear_models.training.objectives import Report, Way, WithoutExtras
+from hear_models.training.progress import Validation, Watched
 from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
 
 Clips = Callable[[], Iterator[LabelledClip]]
+OTHER_STREAM = 1_000_000  # the scenes that a run of seed s is validated on are those of stream s + this
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,11 @@ class LabelledCrops(Batches[TaggingBatch]):
 
 
 class TaggingObjective(WithoutExtras):
-    """The classes heard in a clip."""
+    """The classes heard in a clip, and how well they are heard in clips that are not trained on."""
 
     def __init__(self, recipe: Recipe, run: Run, model: Tagger, report: Report) -> None:
         self.settings, self.model = recipe.table("tagging", Tagging), model
+        validation = recipe.table("validation", Validation)
         if self.settings.loss not in LOSSES:
             raise UsageError(f"[tagging] loss = {self.settings.loss!r} is unknown. Use one of {', '.join(LOSSES)}.")
         sources = [labelled_source(path, run, model, report) for path in run.folders]
@@ -103,13 +107,38 @@ class TaggingObjective(WithoutExtras):
             sources.append(scene_source(recipe.data.procedural_hours, recipe.seed, run, model, report))
         if not sources:
             raise UsageError("There is nothing to train on. Give --data FOLDER, or procedural_hours in the recipe.")
-        labels = b"".join(np.ascontiguousarray(targets).tobytes() for _, targets in sources)
-        self.data = data_identity([source for source, _ in sources], labels)
-        self.batches: Batches[TaggingBatch] = LabelledCrops(sources, self.settings, recipe.seed)
+        self.held_out = [labelled_source(path, run, model, report) for path in run.validation]
+        if validation.hours > 0:
+            self.held_out.append(scene_source(validation.hours, recipe.seed + OTHER_STREAM, run, model, report))
+        if validation.decides and not self.held_out:
+            raise UsageError("[validation] asks for looks at a validation set. Give --validation FOLDER, or its hours.")
+        everything = [*sources, *self.held_out]
+        labels = b"".join(np.ascontiguousarray(targets).tobytes() for _, targets in everything)
+        self.data = data_identity([source for source, _ in everything], labels)
+        crops = LabelledCrops(sources, self.settings, recipe.seed)
+        self.batches: Batches[TaggingBatch] = crops
+        if self.held_out:
+            every = validation.every or max(1, len(crops.places) // recipe.optimiser.batch)
+            self.watched = Watched(validation, every, "mAP")
 
     def loss(self, batch: TaggingBatch, step: int) -> Tensor:
         """Of one batch, mixed if the recipe says so."""
         return tagging_loss(self.model, batch, self.settings)
+
+    def validate(self) -> Mapping[str, float]:
+        """mAP and loss of the clips that are never trained on, each repeated or cut to one length."""
+        if self.watched is None:
+            return {}
+        frames, loss = self.watched.settings.frames, LOSSES[self.settings.loss]
+        found = [
+            (_logits(self.model, torch.from_numpy(source[int(index)]), frames), labels[index])
+            for source, labels in self.held_out
+            for index in np.flatnonzero(source.frames)
+        ]
+        logits, targets = np.stack([row for row, _ in found]), np.stack([row for _, row in found])
+        score = tagging_scores(logits, targets).mean_average_precision
+        mean_loss = float(loss(torch.from_numpy(logits), torch.from_numpy(targets)))
+        return {"mAP": round(score, 5), "validation_loss": round(mean_loss, 5)}
 
 
 def build(recipe: Recipe, run: Run, model: HearModel, report: Report) -> TaggingObjective:
@@ -128,20 +157,20 @@ def tagging_loss(model: Tagger, batch: TaggingBatch, settings: Tagging) -> Tenso
     return LOSSES[settings.loss](model.classify(units), targets)
 
 
-def labelled_clips(path: Path, classes: Sequence[str]) -> tuple[Clips, list[Any]]:
-    """What reads the clips of a folder of mixtures, a .csv or an LMDB file, and what tells its state from another.
+def labelled(path: Path, classes: Sequence[str]) -> tuple[Clips, list[Any]]:
+    """What reads the clips of a folder or file, and what tells its state from another.
 
     Several labels of one clip are joined by commas, or by semicolons where names of classes have commas (AudioSet).
     """
     delimiter = AUDIOSET_DELIMITER if any(LABEL_DELIMITER in name for name in classes) else LABEL_DELIMITER
-    if path.is_dir():
-        clips = mixture_folder(path)
-        stats = [(clip.name, Path(clip.name).stat()) for clip in clips]
-        return lambda: iter(clips), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    state = [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-    if path.suffix.lower() == ".csv":
-        return lambda: iter(labelled_list(path, delimiter)), state
-    return lambda: read_lmdb(path, delimiter), state
+    if not path.is_dir():
+        state: list[Any] = [path.name, path.stat().st_size, path.stat().st_mtime_ns]
+    elif shards := sorted(path.glob(f"*{SUFFIX}")):
+        state = listing(path, shards)
+    else:
+        found = [Path(clip.name) for clip in mixture_folder(path)]
+        state = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found]
+    return lambda: labelled_clips(path, delimiter), state
 
 
 def labelled_source(path: Path, run: Run, model: Tagger, report: Report) -> tuple[Source, np.ndarray]:
@@ -150,7 +179,7 @@ def labelled_source(path: Path, run: Run, model: Tagger, report: Report) -> tupl
     Raises:
         InputError: nothing labelled, or a label that is none of the model's classes.
     """
-    clips, state = labelled_clips(path, model.classes)
+    clips, state = labelled(path, model.classes)
     return _source(path.stem, ["labelled", state], clips, run, model, report)
 
 
@@ -188,16 +217,17 @@ def predict(model: HearModel, clips: Iterable[LabelledClip], frames: int = 501) 
     """Logits [clips, classes] as the authors evaluate: each clip repeated or cut to `frames` around its middle."""
     if not isinstance(model, Tagger):
         raise UsageError(f"{model.family} has no head over classes. Use a model of gise51.")
-    model.eval()
-    logits = []
-    with torch.inference_mode():
-        for clip in clips:
-            features = torch.from_numpy(_features(model, clip))
-            if model.normalise is not None:
-                features = model.normalise(features)
-            unit = centre_crop(pad_to(features.numpy(), frames), frames)
-            logits.append(model.classify(torch.from_numpy(np.ascontiguousarray(unit))[None])[0].numpy())
-    return np.stack(logits)
+    return np.stack([_logits(model, torch.from_numpy(_features(model, clip)), frames) for clip in clips])
+
+
+def _logits(model: Tagger, features: Tensor, frames: int) -> np.ndarray:
+    """[frames, bands], not yet normalised → [classes]."""
+    with model.evaluating(), torch.inference_mode():
+        if model.normalise is not None:
+            features = model.normalise(features)
+        unit = np.ascontiguousarray(centre_crop(pad_to(features.numpy(), frames), frames))
+        logits: np.ndarray = model.classify(torch.from_numpy(unit)[None].to(model.head.weight.device))[0].cpu().numpy()
+    return logits
 
 
 def initial_weights(model: HearModel, base: HearModel, report: Report) -> dict[str, Tensor]:
@@ -210,4 +240,4 @@ def initial_weights(model: HearModel, base: HearModel, report: Report) -> dict[s
     return weights
 
 
-WAY = Way(Classifies, build, {"tagging": Tagging}, initial_weights=initial_weights)
+WAY = Way(Classifies, build, {"tagging": Tagging, "validation": Validation}, initial_weights=initial_weights)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.checkpoints.manifest import Manifest, fetched_file
-from hear_models.checkpoints.readers import READERS
+from hear_models.checkpoints.readers import reader_for
 from hear_models.checkpoints.safetensors_file import read_header
 from hear_models.errors import FileError, HearModelsError, UsageError
 from hear_models.fetching.download import digests
@@ -181,7 +181,7 @@ def _as_it_came(entry: ModelEntry, by_hand: Path | None) -> Iterator[str]:
 def _keys(entry: ModelEntry, name: str, path: Path) -> Iterator[str]:
     for official in officials(entry.family):
         try:
-            source = READERS[official.format](path, official)
+            source = reader_for(path, official)(path, official, None)
         except HearModelsError as error:
             yield f"{name} as a file of {official.format}: {error}"
             continue

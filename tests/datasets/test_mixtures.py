@@ -11,9 +11,12 @@ from golden_inputs import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hear_models.datasets import Library
 from hear_models.datasets.gise51 import mixture_folder, read_annotations
+from hear_models.datasets.jams import mixture_as_jams, read_jams
 from hear_models.datasets.loudness import loudness
-from hear_models.datasets.mixtures import Library, Mixture, draw_mixture, render, sixteen_bits, write_mixtures
+from hear_models.datasets.mixing import OFFICIAL_SEED, annotation_text, render_jams, write_mixtures
+from hear_models.datasets.mixtures import Mixture, draw_mixture, render, sixteen_bits
 from hear_models.datasets.silence import isolated_event, strip_silence
 from hear_models.datasets.time_stretch import stretch
 from hear_models.errors import AudioFileError, InputError, UsageError
@@ -118,12 +121,14 @@ def test_stretching_keeps_the_pitch(factor):
 
 
 def test_soundscapes_of_a_folder_are_repeatable_and_go_on_where_they_stopped(tmp_path):
-    written = write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "a", 6)
-    write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "b", 3)
-    again = write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "b", 6)
+    written = list(write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "a", 6))
+    begun = write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "b", 6)
+    next(begun)
+    begun.close()
+    again = list(write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "b", 6))
     assert written == again
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert len(names) == 12 and names == sorted(path.name for path in (tmp_path / "b").iterdir())
+    assert len(names) == 19 and names == sorted(path.name for path in (tmp_path / "b").iterdir())
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     clips = mixture_folder(tmp_path / "a")
@@ -131,6 +136,87 @@ def test_soundscapes_of_a_folder_are_repeatable_and_go_on_where_they_stopped(tmp
     assert {len(mixture.events) for mixture in written} <= {1, 2, 3}
     samples = clips[0].read(22_050)
     assert samples.shape == (110_250,) and samples.dtype == np.float32 and 0 < np.abs(samples).max() <= 1
+    for changes in ({"seed": 1}, {"official": True}, {"most_events": 1}):
+        with pytest.raises(UsageError, match="other settings"):
+            list(write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "a", 6, **changes))
+
+
+def test_the_official_way_runs_one_random_state_through_all(tmp_path):
+    """Given the choices, the draws are those of one RandomState(123), as in the authors' script."""
+    made = list(write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path, 3, official=True))
+    events, backgrounds = Library(CORPUS / "fg"), Library(CORPUS / "bg")
+    rng = np.random.RandomState(OFFICIAL_SEED)
+    assert made == [draw_mixture([e.file for e in mixture.events], events, backgrounds, rng) for mixture in made]
+    theirs, _ = soundfile.read(tmp_path / "soundscape_unimodal2_proc_00.flac", dtype="int16")
+    np.testing.assert_array_equal(theirs, sixteen_bits(render(made[2]), official=True))
+    for mixture in write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "one", 8, most_events=1):
+        assert len(mixture.events) == 1
+
+
+def test_the_authors_soundscapes_are_made_again_from_their_jams(tmp_path):
+    """Annotations to the byte (.txt) and to the last bit of each number (.jams), samples to the bit (22,050 Hz)."""
+    made = list(render_jams(CORPUS / "mix", CORPUS / "fg", CORPUS / "bg", tmp_path))
+    names = sorted(path.stem for path in (CORPUS / "mix").glob("*.jams"))
+    assert len(made) == len(names) == 12
+    for name, mixture in zip(names, made, strict=True):
+        assert (tmp_path / f"{name}.txt").read_bytes() == (CORPUS / "mix" / f"{name}.txt").read_bytes()
+        ours = json.loads((tmp_path / f"{name}.jams").read_text())
+        theirs = json.loads((CORPUS / "mix" / f"{name}.jams").read_text())
+        assert ours["annotations"][0]["data"] == theirs["annotations"][0]["data"]
+        assert ours["annotations"][0]["annotation_metadata"] == theirs["annotations"][0]["annotation_metadata"]
+        assert ours["file_metadata"].keys() == theirs["file_metadata"].keys()
+        own = ours["annotations"][0]["sandbox"]["scaper"]
+        assert own == {key: theirs["annotations"][0]["sandbox"]["scaper"][key] for key in own}
+        flac = CORPUS / "mix" / f"{name}.flac"
+        if flac.exists() and "Keys_jangling" not in mixture.labels:
+            samples = [soundfile.read(path, dtype="int16")[0] for path in (flac, tmp_path / flac.name)]
+            np.testing.assert_array_equal(*samples)
+
+
+def test_what_is_written_as_jams_is_read_again(mixtures, tmp_path):
+    events, backgrounds = Library(CORPUS / "fg"), Library(CORPUS / "bg")
+    for mixture in mixtures:
+        (tmp_path / "m.jams").write_text(mixture_as_jams(mixture, events, backgrounds))
+        again = read_jams(tmp_path / "m.jams", events, backgrounds)
+        assert again == Mixture(mixture.background, tuple(mixture.by_time()))
+        assert annotation_text(again) == annotation_text(mixture)
+
+
+def changed(**value) -> dict:
+    """The first soundscape's JAMS with another value in its first event."""
+    document = json.loads((CORPUS / "mix" / "soundscape_unimodal0_proc_00.jams").read_text())
+    document["annotations"][0]["data"][1]["value"] |= value
+    return document
+
+
+FOREIGN = {
+    "no document": ("{", "cannot be read as JAMS"),
+    "nested": ("[" * 100_000, "cannot be read as JAMS"),
+    "another form": ('{"annotations": []}', "no JAMS file of one soundscape"),
+    "a list": ("[]", "no JAMS file of one soundscape"),
+    "a missing number": (json.dumps(changed(snr=None)), "snr is None, not a number"),
+    "no number": (json.dumps(changed(event_time="1")), "event_time is '1', not a number"),
+    "not finite": (json.dumps(changed(source_time=float("nan"))), "not a number"),
+    "negative": (json.dumps(changed(source_time=-1.0)), "lies between"),
+    "huge": (json.dumps(changed(event_duration=1e9)), "lies between"),
+    "stretched": (json.dumps(changed(time_stretch=9.0)), "lies between"),
+    "shifted": (json.dumps(changed(pitch_shift=1.0)), "pitch shift"),
+    "a strange part": (json.dumps(changed(role="chorus")), "the role 'chorus'"),
+    "two backgrounds": (json.dumps(changed(role="background")), "not in|backgrounds"),
+    "no such sound": (json.dumps(changed(source_file="fg/Trumpet/9.wav")), r"Trumpet/9\.wav is not in"),
+    "a way out": (json.dumps(changed(label="..", source_file="../../../README.md")), "is not in"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_strange_jams_file_is_one_sentence(kind, tmp_path):
+    text, what = FOREIGN[kind]
+    (tmp_path / "strange.jams").write_text(text)
+    with pytest.raises(InputError, match=what) as caught:
+        read_jams(tmp_path / "strange.jams", Library(CORPUS / "fg"), Library(CORPUS / "bg"))
+    assert "strange.jams" in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"holds no \.jams"):
+        list(render_jams(CORPUS / "fg", CORPUS / "fg", CORPUS / "bg", tmp_path / "out"))
 
 
 def test_every_label_is_drawn_alike_however_many_recordings_it_has():
@@ -147,11 +233,36 @@ def test_what_cannot_be_mixed_is_said(tmp_path):
     (tmp_path / "bg" / "hum").mkdir(parents=True)
     soundfile.write(tmp_path / "bg" / "hum" / "quiet.wav", np.zeros(44_100), 22_050)
     with pytest.raises(InputError, match="silent"):
-        write_mixtures(CORPUS / "fg", tmp_path / "bg", tmp_path / "out", 1)
+        list(write_mixtures(CORPUS / "fg", tmp_path / "bg", tmp_path / "out", 1))
     (tmp_path / "bg" / "hum" / "quiet.wav").write_text("no audio")
     with pytest.raises(AudioFileError, match=r"quiet\.wav"):
-        write_mixtures(CORPUS / "fg", tmp_path / "bg", tmp_path / "out", 1)
-    assert not list((tmp_path / "out").glob("*.flac")) and not list((tmp_path / "out").glob(".*"))
+        list(write_mixtures(CORPUS / "fg", tmp_path / "bg", tmp_path / "other", 1))
+    soundfile.write(
+        tmp_path / "bg" / "hum" / "quiet.wav", np.full(200_000, np.nan, np.float32), 22_050, subtype="FLOAT"
+    )
+    with pytest.raises(AudioFileError, match="NaN"):
+        list(write_mixtures(CORPUS / "fg", tmp_path / "bg", tmp_path / "third", 1))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()].count("quiet.wav") == 1
+    assert not list(tmp_path.rglob("*.flac")) and not list(tmp_path.rglob("*.txt")) and not list(tmp_path.rglob(".*"))
+
+
+def test_a_library_is_its_sounds(tmp_path):
+    events = Library(CORPUS / "fg")
+    assert len(events) == 6 and events.labels == ["Cough", "Dog", "Keys_jangling", "Tap", "Trumpet"]
+    clips = list(events)
+    assert [clip.labels for clip in clips][:3] == [("Cough",), ("Dog",), ("Dog",)]
+    assert len(clips[0].read(22_050)) == round(22_050 * events.duration_s(events.files["Cough"][0]))
+    assert clips[0].encoded() == events.files["Cough"][0].read_bytes()
+    for label in ("a,b", "a\tb"):
+        (tmp_path / label).mkdir()
+        soundfile.write(tmp_path / label / "x.wav", np.ones(100), 22_050)
+        with pytest.raises(UsageError, match="cannot be a label"):
+            Library(tmp_path)
+        (tmp_path / label / "x.wav").unlink()
+    (tmp_path / "empty").mkdir()
+    soundfile.write(tmp_path / "empty" / "x.wav", np.zeros(0), 22_050)
+    with pytest.raises(AudioFileError, match="no samples"):
+        Library(tmp_path).duration_s(tmp_path / "empty" / "x.wav")
 
 
 def sox_silence(samples: list[int], window: int, hold: int) -> list[int]:

@@ -17,7 +17,7 @@ from hear_models.training.run import Run
 from hear_models.training.tagging import Tagging
 
 DIGESTS = {  # of the recipes that ship, as the runs behind the shipped checkpoints had them
-    "gise51-nano": "c23e413e9b47ed93ea77b7659d6148aab05cdad3a7d53328228e434f81d8bf24",
+    "gise51-nano": "e7fb92c479beea2d812c42f028a663e0ec8ae746d2fba91223dfb30b8591e305",
     "mae-nano": "64e947bec42f0c11f69b0f2960851a7d648b88b23f9c8711749c9dfa36f9d6a5",
     "msm-mae-nano": "94557868da19b1e6d726ca0bb158bfdfb80dcb07dcf91b924665b2ffbaf58496",
     "mwmae-nano": "de5895c6974e4c4dcc923e4d925691506edf4045cfc8b8106e32a94ddb0bb1c5",

@@ -1,0 +1,99 @@
+"""Isolated sounds in a folder with a subfolder for each label: GISE-51's events, its backgrounds, or one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from hear_models.datasets.gise51 import LabelledClip, clip_of
+from hear_models.errors import AudioFileError, UsageError
+from hear_models.files import shown
+
+SUFFIXES = (".wav", ".flac")
+
+
+class Library:
+    """The recordings of a folder with a subfolder for each label, and how long they are.
+
+    Names that begin with a dot are passed over.
+
+    Args:
+        folder: for instance `isolated_events/train`.
+
+    Raises:
+        UsageError: the folder holds no recordings, or a label cannot stand in a list of labels.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, list[Path]] = {}
+        for label in sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
+            files = sorted(p for p in (folder / label).iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+            files = [path for path in files if not path.name.startswith(".")]
+            if files and not label.startswith("."):
+                self.files[label] = files
+        if not self.files:
+            raise UsageError(
+                f"{folder} holds no recordings. It needs a folder for each label, with .wav or .flac in it."
+            )
+        for label in self.files:
+            if not label.isprintable() or "," in label or not _is_text(label):
+                raise UsageError(
+                    f"The folder {shown(folder / label)} cannot be a label: lists separate labels by commas, tabs and "
+                    "lines. Rename it."
+                )
+        self._duration_s: dict[Path, float] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self.files.values()))
+
+    def __iter__(self) -> Iterator[LabelledClip]:
+        """Every recording with its one label, in order of labels and names; read when it is wanted."""
+        for label, files in self.files.items():
+            yield from (clip_of(path, (label,)) for path in files)
+
+    @property
+    def labels(self) -> list[str]:
+        """In order of the alphabet (of characters), as the authors number them."""
+        return list(self.files)
+
+    def duration_s(self, file: Path) -> float:
+        """Length of a recording in seconds. AudioFileError if it cannot be read, or is empty."""
+        if file not in self._duration_s:
+            try:
+                about = soundfile.info(file)
+            except (OSError, soundfile.LibsndfileError) as error:
+                raise AudioFileError(f"{shown(file)} cannot be read ({error}). Replace or remove it.") from error
+            if about.frames < 1:
+                raise AudioFileError(f"{shown(file)} holds no samples. Replace or remove it.")
+            self._duration_s[file] = about.frames / about.samplerate
+        return self._duration_s[file]
+
+    def find(self, label: str, name: str) -> Path | None:
+        """The recording of a label by its file name, or None."""
+        return next((path for path in self.files.get(label, ()) if path.name == name), None)
+
+    def choose(self, rng: np.random.Generator, number: int) -> list[Path]:
+        """Recordings drawn with replacement, every label alike however many it has."""
+        labels = rng.integers(0, len(self.files), number)
+        return [files[int(rng.integers(len(files)))] for files in (self.files[self.labels[i]] for i in labels)]
+
+    def listing(self) -> list[tuple[str, int]]:
+        """Names and sizes: what tells one state of the library from another."""
+        return [
+            (path.relative_to(self.folder).as_posix(), path.stat().st_size)
+            for files in self.files.values()
+            for path in files
+        ]
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name of the file system can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
