@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SKIP = "# not run by the tests:"  # as the first line of a block, followed by the reason
+NEEDS = re.compile(r"# needs the package (\w+)\n")  # as the first line of a block: of the extra `dev`
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ def blocks(path: Path) -> list[Block]:
         Block(f"{path.name}:{text.count(chr(10), 0, match.start()) + 1}", match[2], textwrap.dedent(match[3]))
         for match in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
     ]
+
+
+def is_missing(block: Block) -> bool:
+    """Whether a block needs a package that is not installed; a folder of tests of the same name is none."""
+    needs = NEEDS.match(block.text)
+    spec = importlib.util.find_spec(needs[1]) if needs else None
+    return bool(needs) and (spec is None or spec.origin is None)
 
 
 def our_commands(shell: str) -> list[str]:
@@ -114,7 +123,7 @@ def run(block: Block, command: str | list[str], folder: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_and_every_line_of_python_in_the_documents_works(document, desk):
     for block in blocks(document):
-        if block.skipped:
+        if block.skipped or is_missing(block):
             continue
         if block.language == "sh":
             for command in our_commands(block.text):
