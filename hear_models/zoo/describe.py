@@ -1,4 +1,4 @@
-"""Everything known about a model or a checkpoint file, as plain data for `hear-models info`."""
+"""Everything known about a model or a checkpoint file, as plain data for `hear-models info`; torch is not imported."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from hear_models.checkpoints.hub import SCHEME
 from hear_models.checkpoints.safetensors_file import verify
 from hear_models.errors import UsageError
+from hear_models.pipeline.streaming import LOOKS_AHEAD
 from hear_models.zoo.download import compared_with
-from hear_models.zoo.families import family_module
+from hear_models.zoo.families import said_of
 from hear_models.zoo.registry import ModelEntry, list_models, near_names
 from hear_models.zoo.resolve import ORGANISATION, copy_address, resolve
 
@@ -56,7 +57,7 @@ def describe_entry(entry: ModelEntry) -> dict[str, Any]:
 
 def streaming(family: str) -> str:
     """Whether steps can be had while the sound goes on, and if not, why."""
-    reason = family_module(family).Model.not_streamed
+    reason = said_of(family, "not_streamed", LOOKS_AHEAD)
     return f"not exactly: {reason}" if reason else "exact, with fixed statistics: model.stream(...)"
 
 
