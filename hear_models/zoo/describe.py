@@ -49,7 +49,8 @@ def describe_entry(entry: ModelEntry) -> dict[str, Any]:
         "configuration": manifest.configuration or f"the defaults of hear_models.{entry.family}.Config",
         "streaming": streaming(entry.family),
         "status": entry.status,
-        "path": str(manifest.path) if manifest.path else None,
+        "path": str(manifest.path or manifest.fetched or "") or None,
+        **({"converted": describe_file(manifest.fetched)} if manifest.fetched else {}),
         "advice": advice(entry),
     }
 
@@ -81,9 +82,9 @@ def advice(entry: ModelEntry) -> str:
             f"those of this entry. {NEVER_OPENED}"
         )
     return (
-        "No converted weights are published. Fetch the official folder yourself, then run "
-        f"`hear-models convert {entry.family} FOLDER {entry.name}.safetensors --report` and load that file: "
-        f'hear_models.load_model("{entry.name}.safetensors"). {NEVER_OPENED}'
+        f"No converted weights are published. `hear-models fetch {entry.name}` fetches the official ones and converts "
+        f"them; then the name loads them. What you fetched by hand: `hear-models fetch {entry.name} --from "
+        f"FILE_OR_FOLDER`. {NEVER_OPENED}"
     )
 
 
