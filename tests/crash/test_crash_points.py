@@ -19,6 +19,7 @@ from crash.harness import TRACEBACK, Crash, contents, run
 
 from hear_models.checkpoints.sealed import read_sealed
 from hear_models.corpus import parquet
+from hear_models.corpus.reading import load_embeddings
 from hear_models.corpus.run import embed_files
 from hear_models.datasets.writing import claim_folder, write_corpus
 from hear_models.evaluation.embeddings.extraction import extract
@@ -75,6 +76,15 @@ def embed(target: str) -> Callable[[Path], object]:
         return embed_files([folder / "in"], folder / "out" / target, MODEL, batch_seconds=0.01)
 
     return command
+
+
+def embedded(folder: Path) -> object:
+    """What lies there; of the files of embeddings all but where their recordings were, which is another folder."""
+    found: dict[str, object] = dict(contents(folder))
+    for name in [name for name in found if name.endswith(".npz")]:
+        X, rows = load_embeddings(folder / name)
+        found[name] = X.tobytes(), str(rows)
+    return found
 
 
 def table(folder: Path) -> object:
@@ -150,7 +160,7 @@ def task_files(folder: Path) -> object:
 
 CASES = {
     "one file": Case(one_file, prepare=lambda folder: (folder / "out").mkdir()),
-    "embed .npz": Case(embed("npz")),
+    "embed .npz": Case(embed("npz"), embedded),
     "embed .parquet": Case(embed("t.parquet"), table),
     "pretrain": Case(train, trained),
     "synthesise": Case(corpus),

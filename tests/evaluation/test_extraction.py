@@ -29,6 +29,7 @@ from hear_models.evaluation.embeddings import extraction
 from hear_models.evaluation.embeddings.embedding_writing import labels_at
 from hear_models.evaluation.embeddings.extraction import Extraction, extract, key_sha256, kit_batch_size
 from hear_models.evaluation.embeddings.folder import read_embedding_folder
+from hear_models.subjects import importing
 from hear_models.subjects.subject import resolve
 from hear_models.tasks.task import TaskError, read_task
 
@@ -429,7 +430,8 @@ def test_a_half_done_folder_of_other_weights_is_not_gone_on_with(tasks, tmp_path
     with pytest.raises(HearModelsError):
         extract(resolve(str(module)), task, tmp_path / "out")
     module.write_text(good.replace("float(samples)", "float(samples) + 1"))
-    sys.modules.pop("moody_too")
+    sys.modules.pop("moody_too", None)
+    importing._files.pop(module.resolve())  # as another process would find it
     done = extract(resolve(str(module)), task, tmp_path / "out")
     for split in task.splits:
         assert set(read_embedding_folder(done.folder).split(split).embeddings[:, 2]) == {801.0}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hear_models import files
 from hear_models.evaluation.judges import heareval_environment as environment
 
 KIT_WHEEL = "593ccb8a6d651f0f974992768438f388ba59f16b575d945346c5d7ec63f8082f"  # sha256 of the wheel on PyPI
@@ -116,8 +117,7 @@ class TestBuilding:
         assert not (tmp_path / "cache").exists()
 
     def test_what_a_killed_build_left_is_removed_by_the_next_one(self, recipe, tmp_path):
-        litter = environment.environment_folder()
-        litter = litter.with_name(litter.name + ".partial.abc")
+        litter = environment.environment_folder().parent / f"{files.BEGIN}abc{files.END}"
         (litter / "numpy").mkdir(parents=True)
         assert not environment.is_built()
         assert self.left_over(tmp_path) != [] and environment.ensure_environment()
