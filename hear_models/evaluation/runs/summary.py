@@ -28,7 +28,6 @@ class SeedScores:
     metric: str
     dim: int | None = None
     scores: dict[int, float | None] = field(default_factory=dict)  # seed → score
-    undefined: dict[int, str] = field(default_factory=dict)  # seed → why it has no score
     to_do: list[int] = field(default_factory=list)
 
     @property
@@ -66,6 +65,7 @@ class RunSummary:
     kept: int = 0  # records that were there
     done: int = 0
     failed: list[Failure] = field(default_factory=list)
+    undefined: dict[int, str] = field(default_factory=dict)  # seed → why it has no score
 
     @staticmethod
     def of(request: Request, plan: RunPlan) -> RunSummary:
