@@ -29,6 +29,7 @@ class SeedScores:
     dim: int | None = None
     scores: dict[int, float | None] = field(default_factory=dict)  # seed → score
     to_do: list[int] = field(default_factory=list)
+    undefined: dict[int, str] = field(default_factory=dict)  # seed → why it has no score
 
     @property
     def mean(self) -> float | None:
@@ -65,7 +66,6 @@ class RunSummary:
     kept: int = 0  # records that were there
     done: int = 0
     failed: list[Failure] = field(default_factory=list)
-    undefined: dict[int, str] = field(default_factory=dict)  # seed → why it has no score
 
     @staticmethod
     def of(request: Request, plan: RunPlan) -> RunSummary:
