@@ -90,7 +90,7 @@ def test_random_weights_are_refused_unless_asked_for(tmp_path):
 
 
 def test_weights_that_are_not_published_say_how_to_get_them():
-    with pytest.raises(CheckpointError, match="hear-models convert"):
+    with pytest.raises(CheckpointError, match="hear-models fetch mwmae-base"):
         resolve("mwmae-base")
 
 
