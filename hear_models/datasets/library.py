@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from hear_models.datasets.gise51 import LabelledClip, clip_of
-from hear_models.errors import AudioFileError, UsageError
+from hear_models.errors import AudioFileError, FileError, UsageError
 from hear_models.files import shown
 
 SUFFIXES = (".wav", ".flac")
@@ -25,16 +25,19 @@ class Library:
 
     Raises:
         UsageError: the folder holds no recordings, or a label cannot stand in a list of labels.
+        FileError: a folder may not be read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files: dict[str, list[Path]] = {}
-        for label in sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
-            files = sorted(p for p in (folder / label).iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-            files = [path for path in files if not path.name.startswith(".")]
-            if files and not label.startswith("."):
-                self.files[label] = files
+        try:
+            labels = sorted(path.name for path in _seen(folder) if path.is_dir()) if folder.is_dir() else []
+            found = {label: sorted(path for path in _seen(folder / label) if _is_sound(path)) for label in labels}
+        except OSError as error:
+            raise FileError(
+                f"{shown(error.filename)} cannot be read: {error.strerror}. Check its permissions."
+            ) from None
+        self.files = {label: files for label, files in found.items() if files}
         if not self.files:
             raise UsageError(
                 f"{folder} holds no recordings. It needs a folder for each label, with .wav or .flac in it."
@@ -88,6 +91,14 @@ class Library:
             for files in self.files.values()
             for path in files
         ]
+
+
+def _seen(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_sound(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _is_text(name: str) -> bool:

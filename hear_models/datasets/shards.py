@@ -6,6 +6,7 @@ ending), the recording's file as it is, and KEY.json, its labels.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -29,6 +30,14 @@ SAMPLE_RATE = 22_050  # of clips that are no file, but made up
 MOST_BYTES = 1 << 28  # of one recording
 
 
+def state_of(clips: Iterable[LabelledClip]) -> list[object]:
+    """What tells some clips from others: how many they are, and a digest of their names and labels."""
+    digest, number = hashlib.sha256(), 0
+    for number, clip in enumerate(clips, 1):
+        digest.update(_json([clip.name, clip.labels, clip.fold]))
+    return [number, digest.hexdigest()]
+
+
 def write_shards(
     clips: Iterable[LabelledClip], output: Path, per_shard: int = CLIPS_PER_SHARD, about: object = None
 ) -> Iterator[int]:
@@ -37,7 +46,7 @@ def write_shards(
     A shard that is there is kept, so the same call goes on where it was stopped.
 
     Args:
-        about: what tells these clips from others, for JSON; a folder with shards of others is refused.
+        about: `state_of` the same clips; a folder with shards of others is refused.
 
     Raises:
         UsageError: `output` holds something else. HearModelsError: a clip that cannot be read; FileError: the disk.
