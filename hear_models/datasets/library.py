@@ -34,9 +34,8 @@ class Library:
             labels = sorted(path.name for path in _seen(folder) if path.is_dir()) if folder.is_dir() else []
             found = {label: sorted(path for path in _seen(folder / label) if _is_sound(path)) for label in labels}
         except OSError as error:
-            raise FileError(
-                f"{shown(error.filename)} cannot be read: {error.strerror}. Check its permissions."
-            ) from None
+            said = f"{shown(error.filename or folder)} cannot be read: {error.strerror}. Check its permissions."
+            raise FileError(said) from None
         self.files = {label: files for label, files in found.items() if files}
         if not self.files:
             raise UsageError(

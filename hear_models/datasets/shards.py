@@ -33,8 +33,9 @@ MOST_BYTES = 1 << 28  # of one recording
 def state_of(clips: Iterable[LabelledClip]) -> list[object]:
     """What tells some clips from others: how many they are, and a digest of their names and labels."""
     digest, number = hashlib.sha256(), 0
-    for number, clip in enumerate(clips, 1):
+    for clip in clips:
         digest.update(_json([clip.name, clip.labels, clip.fold]))
+        number += 1
     return [number, digest.hexdigest()]
 
 
