@@ -9,14 +9,24 @@ from hear_models.version import __version__
 
 if TYPE_CHECKING:
     from hear_models.corpus.embed import embed
+    from hear_models.corpus.reading import load_embeddings
     from hear_models.zoo import from_pretrained, list_models, load_model, push_to_hub
 
 
-__all__ = ["__version__", "embed", "from_pretrained", "list_models", "load_model", "push_to_hub"]
+__all__ = [
+    "__version__",
+    "embed",
+    "from_pretrained",
+    "list_models",
+    "load_embeddings",
+    "load_model",
+    "push_to_hub",
+]
 
 _HOMES = {
     **dict.fromkeys(("from_pretrained", "list_models", "load_model", "push_to_hub"), "hear_models.zoo"),
     "embed": "hear_models.corpus.embed",
+    "load_embeddings": "hear_models.corpus.reading",
 }
 
 
@@ -25,3 +35,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'hear_models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public functions too, before they are first used: for help, completion and `dir`."""
+    return sorted({*globals(), *__all__})

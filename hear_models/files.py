@@ -64,7 +64,7 @@ def whole_file(path: str | os.PathLike[str], *, flush: bool = True, lasting: boo
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        os.close(handle)
+        _close(handle)
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_folder(target.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-        os.close(handle)
+        _close(handle)
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def scratch_folder() -> Iterator[Path]:
         yield part
     finally:
         shutil.rmtree(part, ignore_errors=True)
-        os.close(handle)
+        _close(handle)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> str:
@@ -114,8 +114,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> str:
 
 # ---------------------------------------------------------------------------------------------- what killed runs left
 def is_left_over(name: str) -> bool:
-    """Whether a file or folder of this name is, or was, in work."""
-    return name.startswith(BEGIN) and name.endswith(END)
+    """Whether a file or folder of this name is, or was, in work, or the lock of a run."""
+    lock = name.startswith(locks.BEGIN) and name.endswith(locks.END)
+    return lock or (name.startswith(BEGIN) and name.endswith(END))
 
 
 def remove_left_over(folder: Path) -> None:
@@ -144,8 +145,16 @@ def _remove_unowned(path: Path) -> None:
         os.close(handle)
 
 
-def _new(parent: Path, *, folder: bool, mode: int = 0o777) -> tuple[Path, int]:
-    """(a new hidden file or folder, its locked handle); what killed runs left there goes first, once a process."""
+def _close(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
+
+
+def _new(parent: Path, *, folder: bool, mode: int = 0o777) -> tuple[Path, int | None]:
+    """(a new hidden file or folder, its locked handle); what killed runs left there goes first, once a process.
+
+    Where there are no locks, there is no handle: such systems rename nothing that is open.
+    """
     key = parent.absolute()
     if key not in _swept:
         _swept.add(key)
@@ -161,9 +170,12 @@ def _new(parent: Path, *, folder: bool, mode: int = 0o777) -> tuple[Path, int]:
             if folder and parent.is_dir():  # taken for a left one before it was locked
                 continue
             raise
-        if locks.take(handle) is not False and locks.is_at(handle, path):
+        taken = locks.take(handle)
+        if taken and locks.is_at(handle, path):
             return path, handle
         os.close(handle)
+        if taken is None:
+            return path, None
 
 
 # -------------------------------------------------------------------------------------------------- below an output

@@ -28,6 +28,15 @@ SMALL_ARRAYS = 64 << 20  # bytes that any archive may unfold to
 LARGEST_ARRAYS = 8 << 30
 
 
+LFS_POINTER = "this is a pointer of Git LFS, not the file itself"
+LFS_ADVICE = "Fetch that with `git lfs pull`."
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that begins so only says where Git LFS keeps the real one."""
+    return head.startswith(b"version https://git-lfs")
+
+
 # ------------------------------------------------------------------------------------------------------------- errors
 @contextlib.contextmanager
 def reading(
@@ -47,7 +56,7 @@ def reading(
     except HearModelsError as error:
         raise kind(str(error)) from error
     except OSError as error:
-        raise kind(f"{shown(path)} cannot be read: {error.strerror or error}. {advice}") from error
+        raise kind(f"{shown(path)} cannot be read: {error.strerror or reason(error)}. {advice}") from error
     except Exception as error:  # libraries of formats raise whatever they stumble over
         raise kind(f"{shown(path)} {wrong}: {reason(error)}. {advice}") from error
 
@@ -58,7 +67,7 @@ def reason(error: BaseException) -> str:
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
-    text = " ".join(str(error).split())
+    text = "".join(letter if letter.isprintable() else " " for letter in " ".join(str(error).split())).strip()
     text = text[:160] + ("…" if len(text) > 160 else "")
     return (
         text.rstrip(".")
@@ -119,9 +128,12 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def read_text(path: str | os.PathLike[str], at_most: int = LARGEST_JSON) -> str:
-    """A text in UTF-8. FileError: see `read_bytes`, or another encoding."""
+    """A text in UTF-8, with or without a byte order mark. FileError: see `read_bytes`, a pointer, another encoding."""
+    data = read_bytes(path, at_most)
+    if is_lfs_pointer(data):
+        raise FileError(f"{path}: {LFS_POINTER}. {LFS_ADVICE}")
     try:
-        return read_bytes(path, at_most).decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not UTF-8 text. Replace it.") from error
 
@@ -133,7 +145,7 @@ def read_json(path: str | os.PathLike[str], at_most: int = LARGEST_JSON) -> Any:
     try:
         return parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is no JSON: {reason(error)}. Replace it.") from error
+        raise FileError(f"{path} is not JSON: {reason(error)}. Replace it.") from error
 
 
 def parse_json(text: str | bytes, *, constants: bool = True) -> Any:

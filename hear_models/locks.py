@@ -25,6 +25,8 @@ class InUse(UsageError):
 
 
 POLL_S = 0.2
+GLANCE_S = 0.01
+BEGIN, END = ".hear-models", ".lock"
 LONGEST_NAME = 100  # bytes of a target's name in its lock's
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -59,7 +61,7 @@ def is_at(handle: int, path: str | os.PathLike[str]) -> bool:
 
 def inside(folder: Path) -> Path:
     """The lock of a folder that is there."""
-    return folder / ".hear-models.lock"
+    return folder / f"{BEGIN}{END}"
 
 
 def beside(target: Path) -> Path:
@@ -67,7 +69,7 @@ def beside(target: Path) -> Path:
     name = target.name
     if len(os.fsencode(name)) > LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
-    return target.with_name(f".hear-models-{name}.lock")
+    return target.with_name(f"{BEGIN}-{name}{END}")
 
 
 @contextlib.contextmanager
@@ -117,6 +119,10 @@ def _hold(lock: Path) -> int | None:
             ) from error
         try:
             taken = take(handle)
+            for _ in range(3):  # somebody may just be looking whether it has an owner
+                if taken is False:
+                    time.sleep(GLANCE_S)
+                    taken = take(handle)
             if taken is False:
                 os.close(handle)
                 return None
@@ -138,7 +144,8 @@ def _sign(handle: int) -> None:
     }
     with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
         os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(owner).encode(), 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, json.dumps(owner).encode())
 
 
 def _owner(lock: Path) -> str:

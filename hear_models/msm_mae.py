@@ -395,7 +395,8 @@ def checked_tables(values: dict[str, Any], shapes: Shapes, trainer: Mapping[str,
     check_positions(shapes, config.class_token, config.tokens, flags)
     first = int(config.class_token)
     stored = np.asarray(trainer["pos_embed values"], np.float32)[0, first:]
-    if stored.shape[1] == config.width and np.abs(stored - encoder_positions(config).numpy()).max() >= 1e-5:
+    apart = np.abs(stored - encoder_positions(config).numpy()).max() if stored.shape[1] == config.width else 0.0
+    if apart >= rounding(stored):
         raise CheckpointError(
             f"pos_embed is not the fixed table of {config.grid[0]} x {config.grid[1]} patches, so the bands or frames "
             f"of a unit are others. Give {flags}."
@@ -407,6 +408,15 @@ def checked_tables(values: dict[str, Any], shapes: Shapes, trainer: Mapping[str,
         }
         config = replace(config, decoder_positions=min(apart, key=lambda kind: apart[kind]))
     return config
+
+
+def rounding(table: np.ndarray) -> float:
+    """How far numbers in [-1, 1] may lie from the exact ones, by the precision that they ever went through."""
+    if not (np.ascontiguousarray(table).view(np.uint32) & 0xFFFF).any():  # bfloat16: the upper half of a float32
+        return 2.0**-7
+    if np.array_equal(table, table.astype(np.float16)):
+        return 2.0**-10
+    return 1e-5
 
 
 OFFICIAL = Official(

@@ -49,6 +49,9 @@ def write(
     data: str = "d" * 64,
     torch: str = "2.13.0+cpu",
     name: str | None = None,
+    undefined: str = "",
+    identity: tuple[str, str] | None = None,
+    embeddings: str = "e" * 64,
 ) -> Path:
     """One record, with predictions of which `score` are right (the record's score is the share that really is)."""
     facts = known_tasks().get(task)
@@ -63,9 +66,7 @@ def write(
         score = float(average_precision_score(rows["test"].target, rows["test"].prediction, average="macro"))
     stem = record_stem(protocol, judge, seed, random_labels)
     record = Record(
-        model=ModelFacts(
-            model, name or model, f"hear_models.{family or 'none'}", trained, family, options or {}, sha256
-        ),
+        model=_model(model, name or model, trained, family, options or {}, sha256, identity),
         task=TaskFacts(task, origin, "scene", "multiclass", "new_split_kfold", metric, True, {"test": CLIPS}, data),
         protocol=protocol,
         judge=JudgeFacts(judge, [], 1),
@@ -75,7 +76,7 @@ def write(
         folds=[Fold(split, {metric: score}, 0.5, 20, {"lr": 1e-4}) for split in rows],
         hyper_parameters={"lr": 1e-4},
         predictions=f"{stem}.npz" if predictions else None,
-        embeddings=EmbeddingFacts("e" * 64, 8, "clips", "cpu", 1.0, 1.0),
+        embeddings=EmbeddingFacts(embeddings, 8, "clips", "cpu", 1.0, 1.0),
         code_sha256="a" * 64,
         finished="2026-01-31T23:59:59Z",
         device="cpu",
@@ -84,6 +85,7 @@ def write(
         cpu_s=1.0,
         command=["hear-models", "evaluate", model],
         random_labels=random_labels,
+        undefined={metric: undefined} if undefined else {},
     )
     path = record_file(results, record.model, record.task, inputs_of(record), record.seed)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +93,23 @@ def write(
     if predictions:
         write_predictions(path.with_suffix(".npz"), rows)
     return path
+
+
+def _model(
+    name: str,
+    slug: str,
+    trained: bool,
+    family: str | None,
+    options: dict[str, Any],
+    sha256: str | None,
+    identity: tuple[str, str] | None,
+) -> ModelFacts:
+    """`identity`: digests of weights and code; None, as in records of older versions: not known."""
+    said = {"name": name, "slug": slug, "module": f"hear_models.{family or 'none'}", "trained": trained}
+    said |= {"family": family, "options": options, "checkpoint_sha256": sha256}
+    if identity is None:
+        return ModelFacts(**said)
+    return ModelFacts.identified(weights_sha256=identity[0], code_sha256=identity[1], **said)
 
 
 def _rows(split: str, seed: int, score: float | None, metric: str, model: str) -> Predictions:

@@ -18,16 +18,16 @@ DOC = Path(__file__).parent.parent / "docs" / "architecture.md"
 
 FAMILIES_ROOM = "families"  # every module directly in hear_models/ that is named on no other floor
 FLOORS = {
-    0: {"errors", "fields", "files", "foreign", "locks", "markdown", "pictures", "resources", "version"},
+    0: {"errors", "fields", "files", "foreign", "locks", "markdown", "pictures", "resources", "seals", "version"},
     1: {"layers", "frontends", "pipeline", "checkpoints", "metrics", "execution"},
     2: {"zoo"},
     3: {FAMILIES_ROOM},
     4: {"analysis", "datasets", "subjects"},
     5: {"tasks", "speaker", "training", "validation", "corpus"},
-    6: {"evaluation.embeddings"},
+    6: {"classification", "evaluation.embeddings", "sklearn"},
     7: {"evaluation.judges"},
     8: {"evaluation.runs"},
-    9: {"evaluation.board"},
+    9: {"evaluation.board", "rereading"},
     10: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

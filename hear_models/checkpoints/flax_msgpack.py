@@ -14,12 +14,13 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import msgpack
 import numpy as np
 
-from hear_models.errors import CheckpointError
+from hear_models.errors import CheckpointError, FileError
+from hear_models.foreign import open_plain
 
 MAX_DEPTH = 32  # a ViT's parameters lie at most 6 deep
 MAX_ENTRIES = 200_000  # in all maps that are kept; the largest published model has fewer than 700
@@ -66,14 +67,16 @@ def read_flax(path: str | os.PathLike[str], only: Collection[str] | None = None)
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             _refuse_other_formats(path, file.read(16))
             file.seek(0)
             source = _HashingReader(file)
             tree, top_level = _read_top_level(source, os.fstat(file.fileno()).st_size, only)
             return FlaxFile(dict(_leaves(tree)), top_level, source.digest.hexdigest(), source.n_bytes)
-    except IsADirectoryError as error:
-        raise CheckpointError(f"{path} is a folder, not a Flax checkpoint file. Name the file in it.") from error
+    except FileError as error:
+        if os.path.isdir(path):
+            raise CheckpointError(f"{path} is a folder, not a Flax checkpoint file. Name the file in it.") from error
+        raise CheckpointError(str(error)) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
     except CheckpointError as error:
@@ -141,7 +144,7 @@ def _refuse_other_formats(path: Path, head: bytes) -> None:
 class _HashingReader:
     """Hands bytes to the parser and hashes the same bytes, so that the hash is that of what was read."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.digest = hashlib.sha256()
         self.n_bytes = 0

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.checkpoints.hub_errors import OTHER_WAYS, clear_errors, no_answer, status_of
+from hear_models.checkpoints.hub_guard import guarded
+from hear_models.checkpoints.safetensors_foreign import SHARD
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.version import __version__
 
@@ -85,7 +87,7 @@ def fetch(address: Address, file: str | None = None, *, name: str | None = None,
         CheckpointError: no such repository, revision or file, no access, no connection, no space.
     """
     name = name or str(address)
-    with _quiet_unless_seen(), clear_errors(address, file, name):
+    with _quiet_unless_seen(), clear_errors(address, file, name), guarded():
         chosen, here = (file, False) if file else _choose_file(address, force)
         if not here and (force or _cached(address, chosen) is None):
             _look(address, chosen)  # one quick question: the library would try for half a minute
@@ -132,6 +134,11 @@ def choose(names: Collection[str], address: Address) -> str:
     found = sorted(name for name in names if name.endswith(".safetensors"))
     if FILE in found or len(found) == 1:
         return FILE if FILE in found else found[0]
+    if found and all(SHARD.fullmatch(name.rpartition("/")[2]) for name in found):
+        raise CheckpointError(
+            f"{address} holds one checkpoint in {len(found)} shards, as other programs write them: {_some(found)}. "
+            "Download them all and convert them: `hear-models convert FAMILY FOLDER OUTPUT.safetensors`."
+        )
     if found:
         raise CheckpointError(
             f"{address} holds {len(found)} .safetensors files and none is {FILE}: {_some(found)}. "

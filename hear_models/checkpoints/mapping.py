@@ -46,6 +46,7 @@ class Source:
         said: what stands in a torch file beside the tensors, as plain data: {"args": {"input_size": [80, 208], ...}}.
         names: of a torch file and the folders around it, outermost first; releases say things by them.
         notes: what the reader met and did not understand, a sentence each.
+        others: entries with other networks in them, which a key would choose: an average of the weights, a teacher.
     """
 
     arrays: Mapping[str, SourceArray]
@@ -55,6 +56,7 @@ class Source:
     said: Mapping[str, Any] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Official:
     """How a family's published checkpoints are read; declared as `OFFICIAL` in the family's module.
 
     Attributes:
-        format: the key of a reader in `checkpoints.readers.READERS`: "flax" or "torch".
+        format: the key of a reader in `checkpoints.readers.READERS`, "flax" or "torch"; of either the same tensors may
+            come in safetensors files, by the same keys.
         rules: every tensor of the official file must match one; the first that does counts.
         recognise: official keys → the name of the family that they belong to, None if they do not tell.
         infer: (shapes by our names, trainer's configuration or {}, fields set by the user) → the fields of the Config.

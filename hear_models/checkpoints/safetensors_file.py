@@ -19,7 +19,7 @@ import safetensors
 
 from hear_models.errors import CheckpointError, FileError
 from hear_models.files import write_atomically
-from hear_models.foreign import parse_json, read_bytes
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, parse_json, read_bytes
 from hear_models.version import __version__
 
 if TYPE_CHECKING:
@@ -220,6 +220,8 @@ def _verified(path: str | os.PathLike[str], sha256: str | None) -> tuple[Header,
 
 def _parse_header(path: str | os.PathLike[str], data: bytes) -> tuple[Header, str]:
     size = int.from_bytes(data[:8], "little")
+    if is_lfs_pointer(data):
+        raise CheckpointError(f"{path}: {LFS_POINTER}. {LFS_ADVICE}")
     if len(data) < 10 or data[8:9] != b"{" or not 2 <= size <= min(len(data) - 8, MAX_HEADER_BYTES):
         raise CheckpointError(f"{path} is not a whole safetensors file. {HOW_TO_GET}")
     try:
@@ -229,7 +231,10 @@ def _parse_header(path: str | os.PathLike[str], data: bytes) -> tuple[Header, st
     metadata = outer.get("__metadata__") if isinstance(outer, dict) else None
     text = metadata.get(KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
-        raise CheckpointError(f"{path} carries no configuration of hear-models in its header. {HOW_TO_GET}")
+        raise CheckpointError(
+            f"{path} carries no configuration of hear-models in its header: another program wrote it. If its tensors "
+            f"are those of a family here, `hear-models convert FAMILY {path} OUTPUT.safetensors` makes one that does."
+        )
     try:
         content = parse_json(text)
         if _canonical(content) != text:

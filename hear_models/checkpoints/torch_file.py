@@ -16,11 +16,12 @@ from functools import cached_property
 from typing import Any
 
 from hear_models.checkpoints.pickle_data import Instance, Name, printable
+from hear_models.checkpoints.state_keys import below, parts_of, unwrapped
 from hear_models.checkpoints.torch_tensor import LazyTensor
 from hear_models.checkpoints.windows import Window
 from hear_models.errors import CheckpointError
+from hear_models.foreign import reading
 
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put in front of every key
 STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params")
 MAX_DEPTH = 100  # of nested containers; a trainer's dictionary has about 6
 MAX_KEY_CHARACTERS = 1000
@@ -106,9 +107,10 @@ def read_torch_file(path: str | os.PathLike[str]) -> TorchFile:
     Raises:
         CheckpointError: not such a file, damaged, or one that wants something run; the message names class and place.
     """
-    from hear_models.checkpoints.torch_opening import open_torch
+    with reading(path, CheckpointError, "Fetch it again."):
+        from hear_models.checkpoints.torch_opening import open_torch
 
-    return open_torch(path)
+        return open_torch(path)
 
 
 def find_state_dict(content: Any, key: str | None = None) -> dict[str, LazyTensor]:
@@ -116,17 +118,53 @@ def find_state_dict(content: Any, key: str | None = None) -> dict[str, LazyTenso
 
     The rule, in this order: `key` if given; the content itself if its values are tensors; the one of its entries named
     in `STATE_KEYS` that holds tensors; the only other entry that does. Values that are no tensors (a step count, a
-    version) are left out. "module." (DataParallel) and "_orig_mod." (torch.compile) before all keys are taken away.
+    version) are left out. What wrappers put before the keys is taken away (`state_keys.unwrapped`).
+
+    `key` names an entry, one in an entry ("ema/module"), or what the keys of the network's tensors begin with.
 
     Raises:
         CheckpointError: nothing or more than one thing fits, or an entry is an object that could not be read.
     """
-    chosen = state_dict_key(content) if key is None else key
-    if chosen is None:
-        return _state_dict(content, "the file")
-    if not (isinstance(content, dict) and chosen in content):
-        raise CheckpointError(f"the file has no entry {chosen!r}; it has {_keys(content)}.")
-    return _state_dict(content[chosen], str(chosen))
+    if key is not None:
+        return _chosen(content, key)
+    chosen = state_dict_key(content)
+    return _state_dict(content, "the file") if chosen is None else _state_dict(content[chosen], str(chosen))
+
+
+def networks_in(content: Any) -> list[str]:
+    """The entries that hold tensors of a network, or of a copy of it; none if the content itself does."""
+    if _is_state_dict(content) or not isinstance(content, dict):
+        return []
+    return [str(name) for name, value in content.items() if _is_state_dict(value)]
+
+
+def _chosen(content: Any, key: str) -> dict[str, LazyTensor]:
+    """The tensors that the user named."""
+    for steps in ([key], key.split("/"), key.split(".")):
+        found = content
+        for step in steps:
+            found = found.get(step) if isinstance(found, dict) else None
+        if _is_state_dict(found):
+            return _state_dict(found, key)
+        if isinstance(found, dict) and networks_in(found):  # as an averaging that keeps its own state around a network
+            return _state_dict(found[state_dict_key(found)], key)
+    whole: Any = content
+    if not _is_state_dict(content) and networks_in(content):
+        named = [name for name in STATE_KEYS if _is_state_dict(content.get(name))]
+        whole = content[(named or networks_in(content))[0]]
+    if _is_state_dict(whole):
+        tensors = unwrapped({name: part for name, part in whole.items() if isinstance(name, str)})
+        if part := below(tensors, key):
+            return _state_dict(part, key)
+        raise CheckpointError(
+            f"the file has no entry {key!r}; it has {_keys(content)}, and tensors below {_few(parts_of(tensors))}. "
+            "Give --key one of them."
+        )
+    raise CheckpointError(f"the file has no entry {key!r}; it has {_keys(content)}.")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(printable(name, 40) for name in names[:12]) + (", ..." if len(names) > 12 else "")
 
 
 def state_dict_key(content: Any) -> Any:
@@ -139,9 +177,14 @@ def state_dict_key(content: Any) -> Any:
     others = [name for name, value in content.items() if _is_state_dict(value)]
     found = named or others
     if len(found) != 1:
-        what = "no entry with a network's tensors" if not found else f"several: {', '.join(map(str, found))}"
+        if found:
+            raise CheckpointError(
+                f"of the file's entries ({_keys(content)}) several: {', '.join(map(str, found))}. Each has a network: "
+                f"choose, for instance --key {found[0]}."
+            )
         raise CheckpointError(
-            f"of the file's entries ({_keys(content)}) {what}. Save the network's state_dict() alone."
+            f"of the file's entries ({_keys(content)}) no entry with a network's tensors. Name one that has some "
+            "with --key, or save the network's state_dict() alone."
         )
     return found[0]
 
@@ -176,9 +219,7 @@ def _state_dict(value: Any, where: str) -> dict[str, LazyTensor]:
             f"{where}: its tensors would be more than {SHARING} times the {stored:,} bytes that are stored. "
             "Do not use it."
         )
-    while prefix := next((p for p in WRAPPERS if state and all(key.startswith(p) for key in state)), None):
-        state = {key.removeprefix(prefix): part for key, part in state.items()}
-    return state
+    return unwrapped(state)
 
 
 def _keys(content: Any) -> str:

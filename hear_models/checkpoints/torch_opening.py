@@ -14,6 +14,7 @@ from hear_models.checkpoints.unpacking import unpack_member, unpack_xz
 from hear_models.checkpoints.windows import OpenFile, Window
 from hear_models.checkpoints.zip_archive import is_zip, read_directory
 from hear_models.errors import CheckpointError
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
 
 TORCH_FILE = re.compile(r".*\.(pth|pt|ckpt|bin|pth\.tar)(\.xz)?", re.IGNORECASE)
 MAX_LAYERS = 3  # an archive around an xz around a torch file
@@ -111,9 +112,9 @@ def _other_format(head: bytes) -> str:
     if head.startswith(b"\x89HDF"):
         return "this is an HDF5 file, not one that torch.save wrote."
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
-        return "this is a safetensors file; converted checkpoints need no further conversion."
-    if head.startswith(b"version https://git-lfs"):
-        return "this is a pointer of Git LFS, not the file itself. Fetch that with `git lfs pull`."
+        return "this is a safetensors file, not one that torch.save wrote."
+    if is_lfs_pointer(head):
+        return f"{LFS_POINTER}. {LFS_ADVICE}"
     if head.lstrip()[:1] in (b"<", b"{", b"["):
         return "this is text, perhaps a web page that came instead of the file. Fetch it again."
     if head[:1] == b"\x80":

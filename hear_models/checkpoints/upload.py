@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hear_models.checkpoints.hub import FILE
 from hear_models.checkpoints.hub_errors import first_line, of_the_network
+from hear_models.checkpoints.hub_guard import guarded
 from hear_models.checkpoints.safetensors_file import KEY
 from hear_models.errors import CheckpointError, HearModelsError, UsageError
 
@@ -229,7 +230,8 @@ def clear_errors(repository: str, endpoint: str, state: str) -> Iterator[None]:
     from huggingface_hub.utils import GatedRepoError, HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     try:
-        yield
+        with guarded():
+            yield
     except OfflineModeIsEnabled as error:
         raise UsageError(f"HF_HUB_OFFLINE is set, so nothing can be published. {state} Unset it.") from error
     except LocalTokenNotFoundError as error:

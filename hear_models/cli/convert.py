@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "settings", metavar="FIELD=VALUE", multiple=True, help="A field of the configuration; repeatable."
 )
+@click.option("--key", metavar="NAME", help="Which network of INPUT, where it holds several: model_ema, teacher, ...")
 @click.option("--report", is_flag=True, help="Print a line for every tensor.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @click.option(
@@ -40,6 +41,7 @@ def command(
     output: Path,
     config: Path | None,
     settings: tuple[str, ...],
+    key: str | None,
     report: bool,
     as_json: bool,
     dtype: str,
@@ -51,7 +53,8 @@ def command(
     INPUT, as the authors' code writes it: of mwmae and mae the file
     checkpoint_<step>, or the training folder that holds such files (the newest is
     taken); of families trained with PyTorch a .pth, .pt or .ckpt file, packed by
-    xz or not, or a folder or release zip that holds one.
+    xz or not, or a folder or release zip that holds one. The same tensors may
+    come in a .safetensors file, or in shards beside their index.
 
     Geometry is read from the tensors. What they cannot say comes from the
     trainer's configuration, from published sizes, or from --set, for instance
@@ -72,6 +75,7 @@ def command(
         force=force,
         dtype=dtype,
         accept_licence=accept_licence,
+        key=key,
     )
     if as_json:
         click.echo(json.dumps(as_plain_data(done), indent=1))
@@ -80,6 +84,8 @@ def command(
         _print_report(done)
     click.echo(f"{done.output}: {done.family}, {done.parameters:,} parameters, {' and '.join(done.parts)}")
     click.echo(f"from {done.source['file']}, sha256 {done.source['sha256']}")
+    if done.others:
+        click.echo(f"other networks in it: {', '.join(done.others)}; --key takes one of them")
     if done.config_file:
         click.echo(f"with {done.config_file}")
     if done.licence:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hear_models.cli.terminal import ProgressLine, stdout_for_json, stopping_with
+
 if TYPE_CHECKING:
     from hear_models.speaker.verification import Figure
 
@@ -114,11 +116,11 @@ def command(
             from hear_models.pictures import check_picture
 
             check_picture(picture)
-    subject = resolve(model, parse_options(settings), allow_untrained=allow_untrained, how="--allow-untrained")
+    with stdout_for_json(as_json):
+        subject = resolve(model, parse_options(settings), allow_untrained=allow_untrained, how="--allow-untrained")
 
     import torch
 
-    from hear_models.cli.terminal import ProgressLine, stopping_with
     from hear_models.corpus.discover import find_audio_files
     from hear_models.speaker.metrics import check_trials, det_points
     from hear_models.speaker.verification import (
@@ -135,10 +137,11 @@ def command(
     check_names(names, audio)
     if labelled:
         check_trials([0.0] * len(listed), labels_of(listed))  # one kind only: told before hours of embedding
-    loaded = subject.load(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with stdout_for_json(as_json):
+        loaded = subject.load(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kept = cache or cache_folder() / "voices"
     stopped = "stopped: finished embeddings are kept, the same command goes on from here"
-    with stopping_with(stopped), ProgressLine(not as_json) as line:
+    with stdout_for_json(as_json), stopping_with(stopped), ProgressLine(not as_json) as line:
         found = embed_voices(
             loaded,
             names,
@@ -179,7 +182,8 @@ def command(
     if shares:
         from hear_models.speaker.robustness import eer_when_dropped
 
-        with stopping_with("stopped: nothing of --drop is kept"), ProgressLine(not as_json) as line:
+        stopped = "stopped: nothing of --drop is kept"
+        with stdout_for_json(as_json), stopping_with(stopped), ProgressLine(not as_json) as line:
             rates = dict(
                 eer_when_dropped(
                     loaded,

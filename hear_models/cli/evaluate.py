@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hear_models.cli.terminal import stopping_with
+from hear_models.cli.terminal import stdout_for_json, stopping_with
 from hear_models.evaluation.judges.table import JUDGES
 
 if TYPE_CHECKING:
     from hear_models.evaluation.runs.summary import RunSummary
 
 SHOWN_FAILURES = 20
+STOPPED = "stopped: finished jobs are kept, the same command goes on from here"
 COMPARABLE = {judge.name: judge for judge in JUDGES.values() if judge.comparable}
 PROBES = {judge.name.removeprefix("probe-"): judge for judge in JUDGES.values() if not judge.comparable}
 
@@ -59,6 +60,7 @@ PROBES = {judge.name.removeprefix("probe-"): judge for judge in JUDGES.values() 
     help="Where the embeddings go.",
 )
 @click.option("--device", metavar="NAME", help="For embeddings: cpu, cuda, ...  [default: cuda if there is one]")
+@click.option("--name", "names", multiple=True, metavar="NAME", help="What tables call MODEL; once for each, in order.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Option of the models, may be repeated.")
 @click.option(
     "--floors/--no-floors", default=True, help="Score logmel-stats and random-projection too.  [default: floors]"
@@ -82,6 +84,7 @@ def command(
     results: str,
     embeddings_dir: str,
     device: str | None,
+    names: tuple[str, ...],
     settings: tuple[str, ...],
     floors: bool,
     allow_untrained: bool,
@@ -125,6 +128,7 @@ def command(
         embeddings_dir=embeddings_dir,
         device=device,
         settings=settings,
+        names=names,
         allow_untrained=allow_untrained,
         random_labels=random_labels,
         overwrite=overwrite,
@@ -136,7 +140,7 @@ def command(
     from hear_models.evaluation.runs.run import evaluate
     from hear_models.evaluation.runs.summary import plan_text, table
 
-    with stopping_with("stopped: finished jobs are kept, the same command goes on from here"), Reporter() as reporter:
+    with stdout_for_json(as_json), stopping_with(STOPPED), Reporter() as reporter:
         summary = evaluate(request, reporter, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps(summary.as_dict(), allow_nan=False))

@@ -18,6 +18,7 @@ COMMANDS = {
     "info": ("hear_models.cli.info", "Show everything known about one model."),
     "download": ("hear_models.cli.download", "Fetch a model from the Hugging Face Hub and verify it."),
     "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
+    "classify": ("hear_models.cli.classify", "Fit a classifier on labelled recordings, and use it."),
     "tag": ("hear_models.cli.tag", "Say what is heard in recordings, and when."),
     "verify": ("hear_models.cli.verify", "Compare the voices in two recordings."),
     "eval-trials": ("hear_models.cli.eval_trials", "Speaker verification: EER and costs of a list of trials."),
@@ -30,6 +31,7 @@ COMMANDS = {
     "leaderboard": ("hear_models.cli.leaderboard", "Make a table from results, with intervals and published figures."),
     "gise51": ("hear_models.cli.gise51", "Isolated sound events and their mixtures: fetch, check, mix, pack."),
     "analyze": ("hear_models.cli.analyze", "Look at the filters that a model has learned."),
+    "check": ("hear_models.cli.check", "Re-read what was written, and say what was damaged since."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
 }
 

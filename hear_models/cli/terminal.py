@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from typing import Any
 import click
 
 WIDTH = 78
+STDOUT, STDERR = 1, 2
 CLEARED = "\r\x1b[2K"  # the line, and the cursor at its start
 
 
@@ -30,6 +33,24 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         if self._live:
             click.echo(CLEARED, nl=False, err=True)
+
+
+@contextmanager
+def stdout_for_json(wanted: bool) -> Iterator[None]:
+    """What anybody prints meanwhile goes to stderr, from Python or below it, so that one JSON text is all of stdout."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        with contextlib.suppress(OSError, ValueError):  # no such descriptors, as under a test runner
+            if sys.__stdout__ is not None and sys.__stdout__.fileno() == STDOUT:
+                kept = os.dup(STDOUT)
+                stack.callback(os.close, kept)
+                stack.callback(os.dup2, kept, STDOUT)
+                os.dup2(STDERR, STDOUT)
+        yield
 
 
 @contextmanager

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import textwrap
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from hear_models.errors import UsageError
+from hear_models.cli.terminal import ProgressLine, stdout_for_json
+from hear_models.errors import HearModelsError, UsageError
 
 if TYPE_CHECKING:
     from hear_models.validation import CheckResult, Report
+    from hear_models.validation.findings import Part, Severity
 
 LABELS = {"ok": "ok", "info": "ok", "warning": "WARNING", "error": "ERROR"}
 COLOURS = {"ok": "green", "info": "green", "warning": "yellow", "error": "red"}
 WIDTH = 79
 INDENT = " " * 9
+ABOUT: dict[Part, str] = {"scores": "What scores rest on", "manners": "Good manners, which the API does not ask for"}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,9 +38,19 @@ INDENT = " " * 9
 @click.option("--quick", is_flag=True, help="Recordings up to 2 minutes only.")
 @click.option("--long", "long_", is_flag=True, help="Up to 20 minutes, however long it takes.")
 @click.option("--only", metavar="CHECK", multiple=True, help="Only this check, and those it needs; repeatable.")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Option of load_model; repeatable.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the tracebacks of the module's exceptions.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    module: str, models: tuple[str, ...], device: str, quick: bool, long_: bool, only: tuple[str, ...], as_json: bool
+    module: str,
+    models: tuple[str, ...],
+    device: str,
+    quick: bool,
+    long_: bool,
+    only: tuple[str, ...],
+    settings: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Check a HEAR module: yours, or one of this package.
 
@@ -52,6 +68,9 @@ def command(
     clips that influence each other, times that drift or are shifted, NaN for
     silence, short clips, memory that grows without bound, and more.
 
+    The verdict is about the API alone; what makes scores wrong, and good
+    manners, are counted beside it.
+
     Exit status: 0 without errors (warnings are allowed), 1 with errors,
     2 for wrong use, for instance a module that cannot be imported.
     """
@@ -60,19 +79,30 @@ def command(
     if len(models) > 2:
         raise UsageError(f"--model was given {len(models)} times. Give it once, or twice to compare two files.")
 
+    from hear_models.fields import parse_settings
     from hear_models.validation import load_module, validate
 
-    found = load_module(module, model_path=models[0] if models else "", device=device)
-    if not as_json:
-        weights = f", weights {found.model_path}" if found.model_path else ""
-        click.echo(f"checking {found.name} on {device}{weights}\n")
-    report = validate(
-        found,
-        other_model_path=models[1] if len(models) == 2 else "",
-        length="quick" if quick else "long" if long_ else "normal",
-        only=only or None,
-        progress=None if as_json else print_result,
-    )
+    options = parse_settings(settings)
+    with stdout_for_json(as_json), ProgressLine() as line, tracebacks_of_imports(verbose):
+
+        def show(result: CheckResult) -> None:
+            line.say("")
+            if not as_json:
+                print_result(result, verbose)
+
+        found = load_module(module, model_path=models[0] if models else "", device=device, options=options)
+        if not as_json:
+            weights = f", weights {found.model_path}" if found.model_path else ""
+            said = f", {' '.join(settings)}" if settings else ""
+            click.echo(f"checking {found.name} on {device}{weights}{said}\n")
+        report = validate(
+            found,
+            other_model_path=models[1] if len(models) == 2 else "",
+            length="quick" if quick else "long" if long_ else "normal",
+            only=only or None,
+            progress=show,
+            begins=lambda check: line.say(f"{check.name}: {check.title}"),
+        )
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=1))
     else:
@@ -81,7 +111,18 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def print_result(result: CheckResult) -> None:
+@contextmanager
+def tracebacks_of_imports(wanted: bool) -> Iterator[None]:
+    """Before an error that an exception of the module is behind, its traceback on stderr."""
+    try:
+        yield
+    except HearModelsError as error:
+        if wanted and error.__cause__ is not None:
+            click.echo("".join(traceback.format_exception(error.__cause__)), err=True, nl=False)
+        raise
+
+
+def print_result(result: CheckResult, verbose: bool = False) -> None:
     """One line a check, and below it what was found; the checks that were not run stand in the summary."""
     if result.skipped:
         return
@@ -96,6 +137,8 @@ def print_result(result: CheckResult) -> None:
             paragraph("  expected: ", finding.expected)
         if finding.example:
             paragraph("  for example: ", finding.example)
+        if verbose and finding.traceback:
+            click.echo(textwrap.indent(finding.traceback, INDENT))
 
 
 def paragraph(label: str, text: str) -> None:
@@ -120,10 +163,13 @@ def print_summary(report: Report) -> None:
         names = ", ".join(result.name for result in skipped)
         text = f"{counted(len(skipped), 'check')} not run, because what they need failed: {names}"
         click.echo(textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
-    if report.ok:
-        click.echo(f"{report.module} keeps the HEAR API.")
-    else:
-        click.echo(f"{report.module} does not keep the HEAR API.\nMend the first error first.")
+    click.echo(f"{report.module} {'keeps' if report.keeps_api else 'does not keep'} the HEAR API.")
+    kinds: tuple[Severity, ...] = ("error", "warning")
+    for part, about in ABOUT.items():
+        if counts := [counted(n, kind) for kind in kinds if (n := report.of(part, kind))]:
+            click.echo(f"{about}: {', '.join(counts)}.")
+    if not report.ok:
+        click.echo("Mend the first error first.")
 
 
 def counted(number: int, what: str) -> str:

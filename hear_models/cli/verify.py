@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from hear_models.cli.terminal import stdout_for_json
+
 ADVICE = "What a score means depends on the model: `hear-models eval-trials` finds a threshold on trials of your own."
 
 
@@ -40,15 +42,16 @@ def command(
     for path in (first, second):
         if not path.is_file():
             raise AudioFileError(f"{path} does not exist or is no file. Check the path.")
-    subject = resolve(model, allow_untrained=allow_untrained, how="--allow-untrained")
+    with stdout_for_json(as_json):
+        subject = resolve(model, allow_untrained=allow_untrained, how="--allow-untrained")
 
-    import torch
+        import torch
 
-    from hear_models.speaker.scoring import normalised_scores
-    from hear_models.speaker.voices import embed_voices
+        from hear_models.speaker.scoring import normalised_scores
+        from hear_models.speaker.voices import embed_voices
 
-    loaded = subject.load(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    one, other = (embed_voices(loaded, [path.name], path.parent)[path.name] for path in (first, second))
+        loaded = subject.load(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        one, other = (embed_voices(loaded, [path.name], path.parent)[path.name] for path in (first, second))
     score = float(normalised_scores(one, other, kind="none")[0])
     same = None if threshold is None else score >= threshold
     if as_json:

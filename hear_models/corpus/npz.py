@@ -10,13 +10,12 @@ The archive's comment is a digest of every other byte of the file: a file that d
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +25,9 @@ from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refus
 from hear_models.errors import FileError
 from hear_models.files import make_folder, sync_folder, whole_file
 from hear_models.foreign import open_plain, read_arrays, reading
+from hear_models.seals import UNSEALED, is_sealed, seal, verify_seal
 
-SEAL = b"hear-models sha256 "  # and 64 digits: the archive's comment, its last bytes
+HEAD_BYTES = 64  # the name of the first array
 LONGEST_NAME = 255
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same embeddings give the same bytes
 
@@ -77,7 +77,7 @@ class NpzOutput:
         make_folder(self.folder, path.parent)
         with whole_file(path, lasting=False) as temporary, open(temporary, "r+b") as file:
             self._write_zip(file, info, rows)
-            _seal(file)
+            seal(file, at_end=True)
         self._written.add(path.parent)
 
     def _write_zip(self, file: Any, info: AudioFileState, rows: Rows) -> None:
@@ -96,7 +96,7 @@ class NpzOutput:
                 np.lib.format.write_array_header_1_0(entry, header)
                 for chunk, _ in rows.chunks():
                     entry.write(chunk.data)
-            archive.comment = SEAL + b"0" * 64
+            archive.comment = UNSEALED
 
     def finish(self) -> None:
         """Nothing is left to do: every file is complete."""
@@ -113,29 +113,12 @@ def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
     archive.writestr(zipfile.ZipInfo(f"{name}.npy", _ZIP_EPOCH), buffer.getvalue())
 
 
-def _seal(file: IO[bytes]) -> None:
-    """Put the digest of the rest of the file into its last 64 bytes."""
-    file.seek(0)
-    digest = _digest(file)
-    file.seek(-64, os.SEEK_END)
-    file.write(digest)
-
-
-def _digest(file: IO[bytes]) -> bytes:
-    """The sha256 of a file but its last 64 bytes, in 64 digits."""
-    digest, left = hashlib.sha256(), os.fstat(file.fileno()).st_size - 64
-    while left > 0 and (block := file.read(min(1 << 20, left))):
-        digest.update(block)
-        left -= len(block)
-    return digest.hexdigest().encode()
-
-
 def is_ours(path: Path) -> bool:
     """Whether the file ends like one that `NpzOutput` wrote, damaged or not."""
     try:
         with open_plain(path) as file:
-            file.seek(-min(len(SEAL) + 64, os.fstat(file.fileno()).st_size), os.SEEK_END)
-            return file.read().startswith(SEAL)
+            head = file.read(HEAD_BYTES)
+            return is_sealed(file, at_end=True) or b"metadata.npy" in head
     except (FileError, OSError):
         return False
 
@@ -144,9 +127,7 @@ def read_whole(path: Path) -> dict[str, Any]:
     """The metadata of a file that `NpzOutput` wrote, every byte of which is as it was written; FileError otherwise."""
     with reading(path, FileError, "Embed the recording again.", what="a file of embeddings"):
         with open_plain(path) as file:
-            digest, end = _digest(file), file.read()
-        if not is_ours(path) or digest != end:
-            raise ValueError("its content does not match its digest")
+            verify_seal(file, at_end=True)
         metadata = json.loads(str(read_arrays(path, ["metadata"])["metadata"]))
         if not all(isinstance(metadata[name], dict) for name in ("settings", "source")):
             raise ValueError("it lacks its settings")

@@ -27,14 +27,15 @@ from typing import Any
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
-from hear_models.corpus.table_digest import DIGEST, KEY, ColumnDigests, verified_groups
-from hear_models.errors import HearModelsError, UsageError
+from hear_models.errors import FileError, HearModelsError, UsageError
 from hear_models.files import remove_left_over, shown, whole_file
 from hear_models.foreign import open_plain, reading, reason
+from hear_models.seals import UNSEALED, seal, verify_seal
 
 PART_BYTES = 64 << 20  # a part is closed at this size,
 PART_SECONDS = 30.0  # or this age: what a killed run has to compute again
 GROUP_BYTES = 8 << 20  # rows that are written together
+KEY = b"hear_models"
 PART_NAME = re.compile(r"part-\d{6,}\.parquet")
 
 
@@ -65,7 +66,6 @@ class ParquetOutput:
         self._old = self._files(overwrite)
         self.folder.mkdir(exist_ok=True)
         self._writer: Any = None
-        self._digest = ColumnDigests()
         self._temporary: AbstractContextManager[Path] | None = None
         self._group: list[Any] = []
         self._in_part: set[str] = set()
@@ -150,12 +150,10 @@ class ParquetOutput:
                 whole_file(self.table) as temporary,
                 self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer,
             ):
-                digest = ColumnDigests()
                 for file in files:
                     for group in self._groups(file):
-                        digest.add(group)
                         writer.write_table(group)
-                writer.add_key_value_metadata({DIGEST: digest.hexdigest(schema.metadata[KEY])})
+                _finish(writer, temporary)
 
     def close(self) -> None:
         """Keep what is finished: called when a run stops early, too."""
@@ -168,8 +166,7 @@ class ParquetOutput:
         """The rows of a file that count: those of recordings that stand in no newer one. The whole file is verified."""
         with reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"):
             for group in verified_groups(file):
-                names = group.column("path").to_pylist()
-                keep = [self._newest[name] == file for name in names]
+                keep = [self._newest[name] == file for name in group.column("path").to_pylist()]
                 yield group if all(keep) else group.filter(self.pyarrow.array(keep))
 
     def _schema(self, rows: Rows) -> Any:
@@ -195,11 +192,10 @@ class ParquetOutput:
         if self._writer is None:
             self._part_number += 1
             self._part_path = self.folder / f"part-{self._part_number:06d}.parquet"
-            self._temporary, self._digest = whole_file(self._part_path), ColumnDigests()
-            path = self._temporary.__enter__()
-            self._writer = self.parquet.ParquetWriter(path, self._group[0].schema, **_OPTIONS)
+            self._temporary = whole_file(self._part_path)
+            self._part_in_work = self._temporary.__enter__()
+            self._writer = self.parquet.ParquetWriter(self._part_in_work, self._group[0].schema, **_OPTIONS)
         table = self.pyarrow.Table.from_batches(self._group)
-        self._digest.add(table)
         self._writer.write_table(table)
         self._part_bytes += self._group_bytes
         self._group, self._group_bytes = [], 0
@@ -210,10 +206,8 @@ class ParquetOutput:
                 self._write_group()
             if self._writer is None:
                 return
-            settings = self._writer.schema.metadata[KEY]
-            self._writer.add_key_value_metadata({DIGEST: self._digest.hexdigest(settings)})
             with self._disk():
-                self._writer.close()
+                _finish(self._writer, self._part_in_work)
             assert self._temporary is not None
             temporary, self._temporary = self._temporary, None
             temporary.__exit__(None, None, None)
@@ -254,6 +248,31 @@ class ParquetOutput:
             return done
 
 
+def _finish(writer: Any, path: Path) -> None:
+    """Close a table with the digest of all of it inside."""
+    writer.add_key_value_metadata({"digest": UNSEALED.decode()})
+    writer.close()
+    with open(path, "r+b") as file:
+        seal(file, at_end=True)
+
+
+def verify_table(file: Path) -> None:
+    """FileError unless every byte of a table or a part is as it was written."""
+    advice = "Embed the recordings again."
+    with reading(file, FileError, advice, what="a table of embeddings"), open_plain(file) as handle:
+        verify_seal(handle, at_end=True)
+
+
+def verified_groups(file: Path) -> Iterator[Any]:
+    """The row groups of a table or a part, as Arrow tables; FileError first, unless the file is as it was written."""
+    import pyarrow.parquet
+
+    verify_table(file)
+    with open_plain(file) as handle, pyarrow.parquet.ParquetFile(handle) as reader:
+        for index in range(reader.num_row_groups):
+            yield reader.read_row_group(index)
+
+
 class _Abandoned(Exception):
     """Tells `whole_file` that a part is not to be kept."""
 
@@ -270,7 +289,7 @@ def parts_of(table: Path) -> Path:
     return table.with_name(table.name + ".parts")
 
 
-_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["path"], "write_page_checksum": True}
+_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["path"]}
 
 
 def _text(name: str) -> str:

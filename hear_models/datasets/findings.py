@@ -14,3 +14,4 @@ class Finding:
     level: str  # ERROR, WARNING or NOTE
     text: str
     files: tuple[str, ...] = ()
+    kit_only: bool = False  # trips the released kit, and no judge of ours

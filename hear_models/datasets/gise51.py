@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,16 @@ import soundfile
 
 from hear_models.errors import AudioFileError, FileError, HearModelsError, InputError, UsageError
 from hear_models.files import shown
-from hear_models.foreign import read_bytes, read_json, read_text
+from hear_models.foreign import open_plain, read_bytes, read_json, read_text, reading
 from hear_models.pipeline.audio import read_audio, resample
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 LARGEST_LIST = 1 << 30  # bytes of a .csv
 LABEL_DELIMITER, AUDIOSET_DELIMITER = ",", ";"  # names of AudioSet's classes contain commas
+
+# two pages of a data file begin with: 16 bytes, magic number, version, address, size of the map, two records of 48
+# bytes (the first begins with the size of a page), number of the last page
+LMDB_MAGIC, LMDB_HEAD = 0xBEEFC0DE, 144
 
 
 @dataclass(frozen=True)
@@ -110,29 +116,48 @@ def read_lmdb(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[Labelled
         InputError: no LMDB file, or a record of another form.
         HearModelsError: the package `lmdb` is not installed.
     """
-    import msgpack
+    with reading(path, InputError, "Give the file that was packed."):
+        import msgpack
 
-    try:
-        import lmdb
-    except ImportError:
-        raise HearModelsError(
-            'Reading LMDB files needs another package. Run: pip install "hear-models[lmdb]"'
-        ) from None
-    try:
-        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False, readahead=False)
-    except lmdb.Error as error:
-        raise InputError(f"{path} is no LMDB file ({error}). Give the file that was packed.") from error
-    with environment, environment.begin(buffers=False) as transaction:
-        number = _unpacked(msgpack, transaction.get(b"__len__"), path, "__len__")
-        if not isinstance(number, int):
-            raise InputError(f"{path}: the number of records is {number!r}. Give a file of the authors' packer.")
-        for key in map(str, range(number)):
-            record = _unpacked(msgpack, transaction.get(key.encode()), path, key)
-            if not (isinstance(record, list) and len(record) in (2, 3) and isinstance(record[0], bytes)):
-                raise InputError(f"{path}: record {key} is not FLAC and labels. Give a file of the authors' packer.")
-            label, fold = record[1], record[2] if len(record) == 3 else None
-            labels = tuple(label.split(delimiter)) if isinstance(label, str) else (str(label),)
-            yield packed_clip(record[0], f"{path}, record {key}", labels, fold)
+        try:
+            import lmdb
+        except ImportError:
+            raise HearModelsError(
+                'Reading LMDB files needs another package. Run: pip install "hear-models[lmdb]"'
+            ) from None
+        try:
+            _check_lmdb_size(path)
+            environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False, readahead=False)
+        except lmdb.Error as error:
+            raise InputError(f"{path} is no LMDB file ({error}). Give the file that was packed.") from error
+        with environment, environment.begin(buffers=False) as transaction:
+            number = _unpacked(msgpack, transaction.get(b"__len__"), path, "__len__")
+            if not isinstance(number, int):
+                raise InputError(f"{path}: the number of records is {number!r}. Give a file of the authors' packer.")
+            for key in map(str, range(number)):
+                record = _unpacked(msgpack, transaction.get(key.encode()), path, key)
+                if not (isinstance(record, list) and len(record) in (2, 3) and isinstance(record[0], bytes)):
+                    raise InputError(
+                        f"{path}: record {key} is not FLAC and labels. Give a file of the authors' packer."
+                    )
+                label, fold = record[1], record[2] if len(record) == 3 else None
+                labels = tuple(label.split(delimiter)) if isinstance(label, str) else (str(label),)
+                yield packed_clip(record[0], f"{path}, record {key}", labels, fold)
+
+
+def _check_lmdb_size(path: Path) -> None:
+    """The file is mapped into memory: to read behind its end would kill the process. InputError: it was cut."""
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(LMDB_HEAD)
+        if len(head) == LMDB_HEAD and struct.unpack_from("<I", head, 16)[0] == LMDB_MAGIC:
+            page = struct.unpack_from("<I", head, 40)[0]
+            file.seek(page)
+            metas = [meta for meta in (head, file.read(LMDB_HEAD)) if len(meta) == LMDB_HEAD]
+            needed = page * (1 + max(struct.unpack_from("<Q", meta, 136)[0] for meta in metas))
+            if 512 <= page <= 1 << 16 and needed <= size:
+                return
+    raise InputError(f"{path} is no LMDB file, or it was cut. Give the file that was packed.")
 
 
 def labelled_clips(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[LabelledClip]:

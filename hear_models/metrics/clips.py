@@ -6,7 +6,7 @@ Event metrics are in `events.py`. All arrays are [rows, classes]; targets are 0 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -107,6 +107,30 @@ def score_clips(metric: str, prediction: np.ndarray, target: np.ndarray) -> floa
     if metric not in SCENE_METRICS:
         raise UsageError(f"{metric!r} is no metric of clips. Known ones: {', '.join(SCENE_METRICS)}.")
     return float(np.float32(SCENE_METRICS[metric](prediction, target)))
+
+
+def why_not_finite(metric: str, prediction: np.ndarray, target: np.ndarray, labels: Sequence[str]) -> str:
+    """Why a metric of these predictions and targets [rows, classes] is infinite or not a number, as a clause."""
+    if not np.isfinite(prediction).all():
+        return "the predictions hold NaN or infinity"
+    if metric not in ("aucroc", "d_prime"):
+        return "it is not a number"
+    positives = target.sum(axis=0)
+    auc = area_under_roc(prediction, target)
+    cases = {
+        "no clip is labelled": positives == 0,
+        "every clip is labelled": positives == len(target),
+        "infinite, as every clip is ranked right for": auc == 1,
+        "minus infinite, as every clip is ranked wrong for": auc == 0,
+    }
+    for clause, classes in cases.items():
+        if classes.any():
+            return f"{clause} {_few([labels[k] for k in np.flatnonzero(classes).tolist()])}"
+    return "it is not a number"
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def finite(value: float) -> float | None:

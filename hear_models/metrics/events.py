@@ -69,6 +69,15 @@ def event_f_measure(
     return 2 * precision * recall / (precision + recall), precision, recall
 
 
+def why_not_a_number(predicted: Events, reference: Events) -> str:
+    """Why an F-measure or its parts are not a number, as a clause."""
+    if not any(predicted.values()):
+        return "no event was predicted"
+    if not any(reference.get(file) for file in predicted):
+        return "there is no event to be found"
+    return "it is not a number"
+
+
 def largest_matching(fits: np.ndarray) -> int:
     """How many pairs can be made at once, bool [left, right]: augmenting paths, searched breadth first (Berge 1957)."""
     partner_of: dict[int, int] = {}  # right → left

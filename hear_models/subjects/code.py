@@ -32,6 +32,7 @@ NOT_EMBEDDING = (
     "layers.masked",
     "pipeline.hub_methods",
     "subjects.code",
+    "subjects.importing",
     "subjects.module",
     "subjects.naming",
     "subjects.randomness",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.subjects.naming import Foreign, Ours, functions_of
+from hear_models.subjects.weights import weights_sha256
 from hear_models.subjects.wording import ADVICE, call_text, describe
 from hear_models.zoo.families import family_module
 
@@ -36,6 +38,11 @@ class Loaded:
     def batch_dependent(self) -> bool:
         """Whether a clip's embedding may depend on its neighbours, so that the kit's batches must be kept."""
         return bool(self.model.batch_dependent) if self.subject.is_ours else True
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """See `weights.weights_sha256`; as they were when it was first asked for."""
+        return weights_sha256(self.model)
 
     def scene(self, audio: Tensor) -> Tensor:
         """`get_scene_embeddings(audio, model)`: [clips, samples] → [clips, dim]. No gradients."""

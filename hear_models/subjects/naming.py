@@ -6,18 +6,15 @@ imported: torch takes seconds, a wrong name is told at once.
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hear_models.checkpoints.safetensors_file import read_header
 from hear_models.errors import UsageError
-from hear_models.subjects.wording import describe
+from hear_models.subjects.importing import import_hear_module
 from hear_models.zoo.families import families
 from hear_models.zoo.registry import default_entry, list_models, near_names
 from hear_models.zoo.resolve import Resolved
@@ -28,6 +25,40 @@ if TYPE_CHECKING:
 
 FUNCTIONS = ("load_model", "get_timestamp_embeddings", "get_scene_embeddings")
 PACKAGE = "hear_models"
+SAYS_NOTHING = frozenset(  # names that files and folders of many models have
+    [
+        "model",
+        "models",
+        "module",
+        "main",
+        "hear",
+        "hear_api",
+        "hear_model",
+        "api",
+        "net",
+        "network",
+        "wrapper",
+        "embed",
+        "embedding",
+        "embeddings",
+        "encoder",
+        "checkpoint",
+        "checkpoints",
+        "ckpt",
+        "weights",
+        "best",
+        "last",
+        "final",
+        "latest",
+        "pytorch_model",
+        "state",
+        "__init__",
+        "src",
+        "runs",
+        "output",
+        "out",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +98,30 @@ class Foreign:
     def imported(self) -> ModuleType:
         """The module. Raises UsageError if there is none or importing it fails."""
         return import_hear_module(self.module)
+
+
+def name_of(given: str) -> str:
+    """A model's name for tables: of files their names without folders ("runs/a.safetensors" → "a").
+
+    A name that a file has because every file of its kind has it says nothing without its folder: "runs/a/model.py" →
+    "a/model", "runs/a/model.safetensors" → "a".
+    """
+    if given.startswith("hf://"):
+        return given
+    return ":".join(_telling(Path(part)) for part in given.split(":") if part) or given
+
+
+def _telling(path: Path) -> str:
+    ours, module = path.suffix == ".safetensors", path.suffix == ".py"
+    name = path.stem if ours or module else path.name
+    if not (ours or module or path.suffix) or path.stem.lower() not in SAYS_NOTHING:
+        return name
+    folder = path.absolute().parent
+    if path.stem == "__init__":
+        return folder.name
+    if not folder.name or folder.name.lower() in SAYS_NOTHING:
+        return name
+    return folder.name if ours else f"{folder.name}/{name}"
 
 
 def find(name: str) -> Ours | Foreign:
@@ -126,14 +181,6 @@ def refuse_untrained(found: Ours, allow_untrained: bool, how: str) -> None:
         )
 
 
-def import_hear_module(name: str) -> ModuleType:
-    """A module by its dotted name or the path of its .py file; the current folder is importable, as with `python -m`.
-
-    Raises UsageError: there is none, or importing it fails.
-    """
-    return _import_file(Path(name)) if name.endswith(".py") else _import_dotted(name)
-
-
 def functions_of(module: object) -> dict[str, Any]:
     """Those of `FUNCTIONS` that the module has."""
     return {name: getattr(module, name) for name in FUNCTIONS if callable(getattr(module, name, None))}
@@ -162,53 +209,3 @@ def _split_weights(name: str) -> tuple[str, str]:
     if (at := name.find(".py:")) >= 0:
         return name[: at + 3], name[at + 4 :]
     return name, ""
-
-
-def _import_dotted(dotted: str) -> ModuleType:
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(dotted)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if dotted == missing or dotted.startswith(f"{missing}."):
-            raise UsageError(
-                f"There is no module {dotted!r}: Python found no {missing!r} in {os.getcwd()} "
-                "or among the installed packages. Install the package, change into the folder that holds it, "
-                "or choose a name of `hear-models list`."
-            ) from error
-        raise UsageError(f"Importing {dotted} needs {missing!r}, which is not installed. Install it.") from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise UsageError(
-            f"Importing {dotted} raised {describe(error)}. "
-            "A HEAR module must be importable without arguments, weights or environment variables."
-        ) from error
-
-
-def _import_file(path: Path) -> ModuleType:
-    """As Python runs a script: what lies beside it is importable. A file that was imported is not run again."""
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist. Check the path, or give the dotted name of an installed module.")
-    known = sys.modules.get(path.stem)
-    if known is not None and Path(getattr(known, "__file__", None) or "").resolve() == path.resolve():
-        return known
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    spec = spec_from_file_location(path.stem, path.resolve())
-    assert spec is not None and spec.loader is not None  # a name that ends in .py has a loader
-    module = module_from_spec(spec)
-    taken = path.stem in sys.modules
-    if not taken:  # classes of the module find it by name, for instance to be pickled
-        sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
-        if not taken:
-            del sys.modules[path.stem]
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise UsageError(f"Importing {path} raised {describe(error)}. Repair the module.") from error
-    return module

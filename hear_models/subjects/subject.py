@@ -7,15 +7,25 @@ import inspect
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hear_models.errors import UsageError
 from hear_models.fields import parse_settings
 from hear_models.subjects.code import foreign_code_sha256, own_code_sha256
-from hear_models.subjects.naming import FUNCTIONS, Foreign, Ours, find, functions_of, refuse_untrained
+from hear_models.subjects.naming import (
+    FUNCTIONS,
+    SAYS_NOTHING,
+    Foreign,
+    Ours,
+    find,
+    functions_of,
+    name_of,
+    refuse_untrained,
+)
 from hear_models.subjects.weights import file_sha256, path_sha256
 from hear_models.zoo.families import family_module
 
@@ -23,6 +33,7 @@ if TYPE_CHECKING:
     from hear_models.subjects.loaded import Loaded
 
 SHA_DIGITS = 8  # of a checkpoint's sha256 in a folder's name
+MOST_FOLDERS = 4  # of a file's path in its name
 LONGEST_SLUG = 150  # file systems take names of 255 bytes
 
 
@@ -35,6 +46,7 @@ class Subject:
     """
 
     name: str  # as the user wrote it
+    title: str  # for tables
     slug: str
     module: str  # dotted name of the HEAR module; of a .py file its stem
     options: dict[str, Any]  # keyword arguments of load_model
@@ -45,6 +57,7 @@ class Subject:
     checkpoint_sha256: str | None
     revision: str | None
     code_sha256: str  # of the module and of what it imports beside it
+    file: Path | None  # of a foreign module
     found: Ours | Foreign = field(repr=False)  # what the name stands for
 
     def load(self, device: str = "cpu") -> Loaded:
@@ -55,7 +68,12 @@ class Subject:
 
 
 def resolve(
-    name: str, options: Mapping[str, Any] | None = None, *, allow_untrained: bool = False, how: str = "allow_untrained"
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    allow_untrained: bool = False,
+    how: str = "allow_untrained",
+    title: str = "",
 ) -> Subject:
     """What `name` stands for.
 
@@ -64,6 +82,7 @@ def resolve(
         options: keyword arguments of its `load_model`, for instance {"timestamps": "official"}.
         allow_untrained: accept a network of ours with random weights.
         how: what the error tells the user to write instead, for instance "--allow-untrained".
+        title: what tables and folders call it; "": by its name, its folder, or what its file says.
 
     Raises:
         UsageError: unknown name, module that cannot be imported, option of ours that does not exist, random weights.
@@ -77,10 +96,12 @@ def resolve(
     except (TypeError, ValueError) as error:
         raise UsageError(f"the options of {name} are no JSON: {error}. Use numbers, words, lists.") from error
     found = find(name)
+    if title and (not title.strip() or not title.isprintable()):
+        raise UsageError(f"{title!r} is no name for a model. Use letters, digits and signs.")
     if isinstance(found, Foreign):
-        return _of_foreign(found, given)
+        return _of_foreign(found, given, title)
     refuse_untrained(found, allow_untrained, how)
-    return _of_ours(found, given)
+    return _of_ours(found, given, title)
 
 
 def parse_options(settings: Sequence[str] = (), text: str = "") -> dict[str, Any]:
@@ -124,8 +145,33 @@ def _digest_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:SHA_DIGITS]
 
 
+def told_apart(subjects: Sequence[Subject]) -> list[Subject]:
+    """The same subjects, each with a folder of its own: files of one name are called by more of their folders.
+
+    Raises UsageError for a model that is named twice, and for two that cannot be told apart by their folders.
+    """
+    found = list(subjects)
+    same: dict[Any, Subject] = {}
+    for subject in found:
+        key = (subject.file or subject.slug, subject.checkpoint_sha256, json.dumps(subject.options, sort_keys=True))
+        if (other := same.setdefault(key, subject)) is not subject:
+            raise UsageError(f"{other.name} and {subject.name} are the same model. Name it once.")
+    for _ in range(MOST_FOLDERS):
+        counts = Counter(subject.slug for subject in found)
+        for k, subject in enumerate(found):
+            above = subject.title.count("/")  # folders that stand in the name already
+            if counts[subject.slug] > 1 and subject.file is not None and len(subject.file.parents) > above:
+                folder = subject.file.parents[above].name
+                slug = f"{_plain_name(folder)}-{subject.slug}"
+                found[k] = replace(subject, title=f"{folder}/{subject.title}", slug=slug)
+    counts = Counter(subject.slug for subject in found)
+    if twice := [subject.name for subject in found if counts[subject.slug] > 1]:
+        raise UsageError(f"{' and '.join(twice)} would have one name. Give each its own with --name.")
+    return found
+
+
 # ------------------------------------------------------------------------------------------------------- ours
-def _of_ours(found: Ours, options: dict[str, Any]) -> Subject:
+def _of_ours(found: Ours, options: dict[str, Any], title: str) -> Subject:
     from hear_models.zoo.load import check_options
 
     resolved = found.resolved
@@ -133,15 +179,20 @@ def _of_ours(found: Ours, options: dict[str, Any]) -> Subject:
     sha256 = resolved.sha256
     if resolved.path is not None and sha256 is None:
         sha256 = file_sha256(resolved.path)
-    if resolved.entry is not None:
+    if title:
+        stem = title
+    elif resolved.entry is not None:
         stem = resolved.entry.name
     elif resolved.fetched is not None:
         stem = slugify(found.load_name.removeprefix("hf://"))
     else:
-        stem = Path(found.load_name).stem
+        stem = name_of(found.load_name)
+        if stem.lower() in SAYS_NOTHING:  # nor does its folder's; its header says what it is
+            stem = f"{found.family}-{stem}"
     digits = f"-{sha256[:SHA_DIGITS]}" if sha256 else ""
     return Subject(
         name=found.name,
+        title=title or (stem if Path(found.load_name).suffix == ".safetensors" else name_of(found.name)),
         slug=f"{_plain_name(stem)}{digits}{options_slug(options)}",
         module=found.module,
         options=options,
@@ -152,6 +203,7 @@ def _of_ours(found: Ours, options: dict[str, Any]) -> Subject:
         checkpoint_sha256=sha256,
         revision=resolved.fetched.commit if resolved.fetched else None,
         code_sha256=own_code_sha256(found.module),
+        file=None,
         found=found,
     )
 
@@ -162,7 +214,7 @@ def _plain_name(stem: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- foreign
-def _of_foreign(found: Foreign, options: dict[str, Any]) -> Subject:
+def _of_foreign(found: Foreign, options: dict[str, Any], title: str) -> Subject:
     module = found.imported()
     functions = functions_of(module)
     for function in FUNCTIONS:
@@ -177,9 +229,11 @@ def _of_foreign(found: Foreign, options: dict[str, Any]) -> Subject:
         raise UsageError(f"{path}, the weights for {found.module}, does not exist. Check the path after the colon.")
     sha256 = path_sha256(path) if path is not None else None
     stem = f"-{_plain_name(path.stem)}-{sha256[:SHA_DIGITS]}" if path is not None and sha256 else ""
+    called = title or (name_of(found.module) if found.module.endswith(".py") else dotted)
     return Subject(
         name=found.name,
-        slug=f"{_plain_name(dotted)}{stem}{options_slug(options)}",
+        title=title or name_of(found.name),
+        slug=f"{_plain_name(called)}{stem}{options_slug(options)}",
         module=dotted,
         options=options,
         is_ours=False,
@@ -189,5 +243,6 @@ def _of_foreign(found: Foreign, options: dict[str, Any]) -> Subject:
         checkpoint_sha256=sha256,
         revision=None,
         code_sha256=foreign_code_sha256(Path(inspect.getfile(module))),
+        file=Path(inspect.getfile(module)).resolve(),
         found=found,
     )

@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hear_models.errors import UsageError
+from hear_models import foreign
+from hear_models.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,15 +45,11 @@ def is_trained(model: HearModel) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    digest = hashlib.sha256()
+    """sha256 of a file's bytes. UsageError instead of FileError."""
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
-    return digest.hexdigest()
+        return foreign.file_sha256(path)
+    except (FileError, OSError) as error:
+        raise UsageError(str(error)) from error
 
 
 def path_sha256(path: Path) -> str:

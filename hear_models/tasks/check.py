@@ -12,26 +12,39 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hear_models.datasets.findings import ERROR, NOTE, WARNING, Finding
 from hear_models.files import is_left_over
+from hear_models.tasks.check_labels import (
+    alike,
+    canonical,
+    classes_without_clips,
+    divisions,
+    label_text,
+    late_and_tiny_events,
+    loosely,
+    unknown_metric,
+)
 from hear_models.tasks.known_tasks import RATES, differences, known_tasks, origin_of
 from hear_models.tasks.resample_task import unfinished
 from hear_models.tasks.task import (
     EVENT,
     METADATA,
-    MULTICLASS,
     VOCABULARY,
     TaskError,
+    begins_with_mark,
     item_problem,
     metadata_problem,
     read_items,
-    read_json,
+    read_task_json,
     read_vocabulary,
     task_folders,
 )
 from hear_models.tasks.wav_header import WavHeader, read_header
+
+if TYPE_CHECKING:
+    from hear_models.tasks.clip_sounds import Sound
 
 BATCH = 1024  # rows of a training batch of the kit; its BatchNorm fails on a last batch of one
 THREADS = 8
@@ -55,8 +68,13 @@ class TaskReport:
         """True if there is no error; warnings do not count."""
         return not any(finding.level == ERROR for finding in self.findings)
 
-    def add(self, level: str, text: str, files: Sequence[str] = ()) -> None:
-        self.findings.append(Finding(level, text, tuple(files)))
+    def add(self, level: str, text: str, files: Sequence[str] = (), *, kit_only: bool = False) -> None:
+        self.findings.append(Finding(level, text, tuple(files), kit_only))
+
+    def first_error(self, *, of_the_kit: bool) -> Finding | None:
+        """What makes a score wrong, or a judge fail; of the released kit too, if asked for."""
+        errors = (finding for finding in self.findings if finding.level == ERROR)
+        return next((finding for finding in errors if of_the_kit or not finding.kit_only), None)
 
 
 def check_tasks(
@@ -87,7 +105,7 @@ def check_tasks(
             report.add(ERROR, f"{LEFT_OVER}; the released kit takes it for a task and fails. Remove it", left)
         if strangers:
             text = "no task; the released kit takes every entry of the folder for one and fails. Move it away"
-            report.add(ERROR, text, strangers)
+            report.add(ERROR, text, strangers, kit_only=True)
         if names:
             reports.append(report)
         folders = tasks
@@ -112,7 +130,7 @@ def check_task(
     path = Path(folder)
     report = TaskReport(name or path.absolute().name)
     try:
-        metadata = read_json(path / METADATA)
+        metadata = read_task_json(path / METADATA)
     except TaskError as error:
         report.add(ERROR, _without_advice(error, path))
         return report
@@ -120,6 +138,11 @@ def check_task(
     if problem:
         report.add(ERROR, f"{METADATA}: {problem}")
         return report
+    if problem := unknown_metric(metadata):
+        report.add(ERROR, problem)
+    texts = [METADATA, VOCABULARY, *(f"{split}.json" for split in metadata["splits"])]
+    if marked := [name for name in texts if begins_with_mark(path / name)]:
+        report.add(ERROR, "begins with a byte order mark, at which the released kit fails", marked, kit_only=True)
     try:
         labels = read_vocabulary(path)
     except TaskError as error:
@@ -141,7 +164,7 @@ def _check_splits(
 ) -> dict[str, dict[str, list[Any]]]:
     """SPLIT.json of every split that can be read."""
     splits: dict[str, dict[str, list[Any]]] = {}
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}  # name, as Unicode holds it for the same → name and split
     for split in metadata["splits"]:
         try:
             items = read_items(path, split)
@@ -157,9 +180,11 @@ def _check_splits(
                 report.add(ERROR, f"{split}.json: {problem}")
                 continue
             good[file] = entries
-            if file in seen:
-                report.add(ERROR, f"{file!r} stands in {seen[file]}.json and in {split}.json: names must be unique")
-            seen[file] = split
+            other, where = seen.setdefault(canonical(file), (file, split))
+            if (other, where) != (file, split):
+                spelled = "" if other == file else f" in two Unicode spellings ({other!a} and {file!a})"
+                text = f"{file!r} stands in {where}.json and in {split}.json{spelled}: names must be unique"
+                report.add(ERROR, text)
         splits[split] = good
     return splits
 
@@ -177,23 +202,24 @@ def _check_content(
             report.add(WARNING, f"not the published task ({difference}); results are marked unofficial")
         if known.note and report.origin != "official":
             report.add(NOTE, f"published description: {known.note}")
-    said = Counter(_text_of(entry) for items in splits.values() for entries in items.values() for entry in entries)
+    for same in alike(labels, canonical):
+        report.add(ERROR, f"one label in {len(same)} Unicode spellings: {', '.join(map(ascii, same))}. Write one")
+    for same in alike(labels, loosely):
+        if len({canonical(label) for label in same}) > 1:
+            report.add(WARNING, f"labels that differ in case, spaces or form only: {', '.join(map(repr, same))}")
+    said = Counter(label_text(entry) for items in splits.values() for entries in items.values() for entry in entries)
     unused = [label for label in labels if label not in said]
     if unused:
         report.add(WARNING, f"{len(unused)} of {len(labels)} labels occur in no clip: {_few(unused)}")
-    test = splits.get("test")
-    if test and metadata["prediction_type"] != MULTICLASS and metadata["embedding_type"] != EVENT:
-        there = {str(entry) for entries in test.values() for entry in entries}
-        absent = [label for label in labels if label in said and label not in there]
-        if absent:
-            report.add(WARNING, f"{len(absent)} labels have no test clip and count as 0 in mAP: {_few(absent)}")
+    for text in classes_without_clips(labels, splits, metadata["evaluation"]):
+        report.add(WARNING, text)
     for trained_on, rows in training_rows(counts).items():
         if metadata["embedding_type"] != EVENT and rows % BATCH == 1:
             text = f"{rows} training clips ({trained_on}) leave a last batch of one: the released kit fails on it"
-            report.add(ERROR, f"{text}. Add or drop a clip")
+            report.add(ERROR, f"{text}. Add or drop a clip", kit_only=True)
     own_name, called = report.name, metadata.get("task_name")
     if not isinstance(called, str) or not called:
-        report.add(ERROR, f"{METADATA} has no task_name, which the released kit reads")
+        report.add(ERROR, f"{METADATA} has no task_name, which the released kit reads", kit_only=True)
     elif not own_name.startswith(f"{called}-") and own_name != called:
         report.add(NOTE, f"{METADATA} says task_name {called!r}; the folder's name counts ({own_name})")
         if called == "dcase2016_task2":
@@ -202,18 +228,10 @@ def _check_content(
 
 def training_rows(counts: dict[str, int]) -> dict[str, int]:
     """What is trained on → clips: train, or for every test fold all but it and the next one."""
-    if "train" in counts:
-        return {"train": counts["train"]}
-    folds = sorted(counts)
-    total = sum(counts.values())
     return {
-        f"without {test} and {valid}": total - counts[test] - counts[valid]
-        for test, valid in zip(folds, folds[1:] + folds[:1], strict=True)
+        "train" if trained == ("train",) else f"without {test} and {valid}": sum(counts[split] for split in trained)
+        for test, valid, trained in divisions(list(counts))
     }
-
-
-def _text_of(entry: Any) -> str:
-    return str(entry["label"] if isinstance(entry, dict) else entry)
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -262,7 +280,10 @@ def _check_audio(
         stray = {f"{rate}/{name}" for name in _names(path / str(rate)) if name not in metadata["splits"]}
         missing = [name for name in files if name not in there]
         if missing:
-            report.add(ERROR, f"missing at {rate} Hz: {len(missing)} of {len(files)} clips", missing)
+            spelled = {canonical(name) for name in there - set(files)}
+            other = sum(canonical(name) in spelled for name in missing)
+            hint = f"; {other} are there under another Unicode spelling of the name" if other else ""
+            report.add(ERROR, f"missing at {rate} Hz: {len(missing)} of {len(files)} clips{hint}", missing)
         others = (there - set(files)) | stray
         if left := sorted(name for name in others if is_left_over(name.rpartition("/")[2])):
             report.add(WARNING, f"{LEFT_OVER}. Remove it", left)
@@ -270,36 +291,68 @@ def _check_audio(
             report.add(WARNING, f"extra at {rate} Hz: {len(extra)} that no SPLIT.json names", extra)
         present = [name for name in files if name in there]
         results: list[WavHeader | str] = []
+        sounds: dict[str, Sound] = {}
         with ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(present), 512):
                 part = present[start : start + 512]
-                results += pool.map(lambda name: _look_at(path / name, full), part)
+                for name, (header, sound) in zip(part, pool.map(lambda n: _look_at(path / n, full), part), strict=True):
+                    results.append(header)
+                    if sound is not None:
+                        sounds[name] = sound
                 if progress:
                     progress(report.name, done + len(results), total)
         done += len(files)
-        _judge_audio(dict(zip(present, results, strict=True)), rate, metadata["sample_duration"], report)
+        headers = dict(zip(present, results, strict=True))
+        _judge_audio(headers, rate, metadata["sample_duration"], report)
+        _judge_sounds(sounds, rate, report)
+        if metadata["embedding_type"] == EVENT and rate == rates[0]:
+            seconds = {}
+            for name, header in headers.items():
+                _, split, file = name.split("/", 2)
+                if isinstance(header, WavHeader):
+                    seconds[split, file] = header.frames / rate
+            for wrong, text in late_and_tiny_events(splits, seconds):
+                report.add(ERROR if wrong else WARNING, text)
 
 
 def _names(folder: Path) -> list[str]:
     return os.listdir(folder) if folder.is_dir() else []
 
 
-def _look_at(path: Path, full: bool) -> WavHeader | str:
-    """The header, or why there is none."""
+def _look_at(path: Path, full: bool) -> tuple[WavHeader | str, Sound | None]:
+    """The header, or why there is none; and with `full` what is heard."""
     try:
         header = read_header(path)
-        if full:
-            import numpy as np
-            import soundfile
+        if not full:
+            return header, None
+        from hear_models.tasks.clip_sounds import listen
 
-            samples, _ = soundfile.read(os.fspath(path), dtype="float32")
-            if len(samples) != header.frames_promised:
-                return f"{len(samples)} of {header.frames_promised} samples could be decoded"
-            if not np.isfinite(samples).all():
-                return "NaN or infinite samples"
+        sound = listen(path)
+        if isinstance(sound, str):
+            return sound, None
+        if sound.samples != header.frames_promised:
+            return f"{sound.samples} of {header.frames_promised} samples could be decoded", None
+        return header, sound
     except (ValueError, RuntimeError, OSError) as error:
-        return str(error).replace(f"{str(path)!r}: ", "")
-    return header
+        return str(error).replace(f"{str(path)!r}: ", ""), None
+
+
+def _judge_sounds(sounds: dict[str, Sound], rate: int, report: TaskReport) -> None:
+    """Copies and silence; nothing where no clip was decoded."""
+    if not sounds:
+        return
+    from hear_models.tasks.clip_sounds import copies, silent
+
+    if names := silent(sounds):
+        report.add(WARNING, f"silent at {rate} Hz: every sample of {len(names)} clips is the same", names)
+    found = copies(sounds)
+    for torn, level, text in (
+        (True, ERROR, "of the same sound lie in several splits, so that what is tested was trained on"),
+        (False, WARNING, "of the same sound lie in one split and count more than once"),
+    ):
+        groups = [" = ".join(group.files) for group in found if group.torn == torn]
+        if groups:
+            report.add(level, f"copies at {rate} Hz: {len(groups)} groups of clips {text}", groups)
 
 
 def _judge_audio(
@@ -332,7 +385,8 @@ def _judge_audio(
         report.add(level, text, names)
     if wanted is not None and len(lengths) > 1:
         shown = ", ".join(f"{count} of {frames} samples" for frames, count in lengths.most_common(3))
-        report.add(ERROR, f"lengths differ at {rate} Hz ({shown}): the released kit cannot batch them")
+        text = f"lengths differ at {rate} Hz ({shown}): the released kit cannot batch them"
+        report.add(ERROR, text, kit_only=True)
 
 
 def _few(names: Sequence[str], most: int = 6) -> str:

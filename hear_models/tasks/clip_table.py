@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hear_models.errors import UsageError
+from hear_models.errors import FileError, UsageError
+from hear_models.foreign import read_text
 
 COLUMNS = ("file", "label", "split", "fold", "group", "start_ms", "end_ms")
-ALSO = {"filename": "file", "path": "file", "labels": "label", "start": "start_ms", "end": "end_ms"}
+ALSO = {"filename": "file", "path": "file", "labels": "label"}
+IF_NO_OTHER = {"event_label": "label", "event_labels": "label"}  # as DCASE calls it; a column named label goes before
+TIME = re.compile(
+    r"(?:event[ _-]?)?(?P<edge>start|begin|onset|end|stop|offset)(?:[ _-]?time)?"
+    r"(?:[ _-]?\(?(?P<unit>ms|msecs?|milliseconds?|s|secs?|seconds?)\)?)?"
+)
+FIRST_EDGES = ("start", "begin", "onset")
+SECONDS_BY_CUSTOM = ("onset", "offset")  # of annotations of sound events
+MS_A_SECOND = 1000.0
+UNITS = "Name them start_s,end_s for seconds or start_ms,end_ms for milliseconds; onset,offset are seconds"
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 LABEL_SEPARATOR = ";"
+
+LARGEST_TABLE = 1 << 29  # bytes
 
 
 @dataclass
@@ -43,6 +57,7 @@ class Table:
     clips: list[Clip]
     columns: frozenset[str]
     ignored: list[str]
+    time_ms: float = 1.0  # the unit in which the table gives times, in ms
 
     @property
     def has_events(self) -> bool:
@@ -53,27 +68,69 @@ def read_table(path: str | Path) -> Table:
     """Read the CSV (a file ending in .tsv: tab-separated). Raises UsageError naming the line and what is wrong."""
     separator = "\t" if str(path).lower().endswith(".tsv") else ","
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path, LARGEST_TABLE).removeprefix("\ufeff")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except FileError as error:
+        raise UsageError(f"{str(error).rpartition('. ')[0]}. Give a CSV file in UTF-8.") from error
+    except csv.Error as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{path} cannot be read: {reason}. Give a CSV file in UTF-8.") from error
     if not rows:
         raise UsageError(f"{path} is empty. The first line must name the columns, for instance file,label.")
     header = [name.strip().lower() for name in rows[0][1]]
-    columns = [name if name in COLUMNS else ALSO.get(name, "") for name in header]
+    columns = _columns(header)
+    unit_ms = _time_unit(path, header, columns)
     _check_columns(path, header, columns)
     clips: dict[str, Clip] = {}
     for line, row in rows[1:]:
         if len(row) != len(header):
             raise UsageError(f"{path}, line {line}: {len(row)} fields, the header has {len(header)}. Repair the line.")
         cells = {column: cell.strip() for column, cell in zip(columns, row, strict=True) if column}
-        _add(clips, cells, f"{path}, line {line}")
+        _add(clips, cells, f"{path}, line {line}", unit_ms)
     if not clips:
         raise UsageError(f"{path} has a header and no rows. Add a row a clip.")
     ignored = [name for name, column in zip(header, columns, strict=True) if not column]
-    return Table(list(clips.values()), frozenset(filter(None, columns)), ignored)
+    return Table(list(clips.values()), frozenset(filter(None, columns)), ignored, unit_ms)
+
+
+def _columns(header: list[str]) -> list[str]:
+    """What each column is; "" for one that is not understood."""
+    columns = [name if name in COLUMNS else ALSO.get(name, "") for name in header]
+    for k, name in enumerate(header):
+        if name in IF_NO_OTHER and IF_NO_OTHER[name] not in columns:
+            columns[k] = IF_NO_OTHER[name]
+    for k, name in enumerate(header):
+        if _ms(name):
+            columns[k] = _edge(name)
+    return columns
+
+
+def _time_unit(path: str | Path, header: list[str], columns: list[str]) -> float:
+    """The unit of the times in ms; UsageError where the names do not say it, or say two."""
+    bare = [name for name in header if _edge(name) and not _ms(name) and _edge(name) not in columns]
+    if bare:
+        says = "does not say its unit" if len(bare) == 1 else "do not say their unit"
+        raise UsageError(f"{path}: {' and '.join(map(repr, bare))} {says}: seconds or milliseconds? {UNITS}.")
+    units = {_ms(name) for name, column in zip(header, columns, strict=True) if column in ("start_ms", "end_ms")}
+    if len(units) > 1:
+        raise UsageError(f"{path} gives times in seconds and in milliseconds ({', '.join(header)}). Use one unit.")
+    return units.pop() if units else 1.0
+
+
+def _edge(name: str) -> str:
+    """start_ms or end_ms for the name of a column of times, else ""."""
+    match = TIME.fullmatch(name)
+    return "" if match is None else "start_ms" if match["edge"] in FIRST_EDGES else "end_ms"
+
+
+def _ms(name: str) -> float:
+    """The unit that the name of a column of times says, in ms; 0 if it says none."""
+    match = TIME.fullmatch(name)
+    if match is None:
+        return 0.0
+    unit = match["unit"] or ("s" if match["edge"] in SECONDS_BY_CUSTOM else "")
+    return 1.0 if unit.startswith("m") else MS_A_SECOND if unit else 0.0
 
 
 def _check_columns(path: str | Path, header: list[str], columns: list[str]) -> None:
@@ -87,12 +144,12 @@ def _check_columns(path: str | Path, header: list[str], columns: list[str]) -> N
         if known.count(column) > 1:
             raise UsageError(f"{path} has two columns for {column!r} ({', '.join(header)}). Keep one.")
     if ("start_ms" in known) != ("end_ms" in known):
-        raise UsageError(f"{path} has only one of start_ms and end_ms. Event tasks need both.")
+        raise UsageError(f"{path} has only one of start_ms and end_ms, or of start_s and end_s. Event tasks need both.")
     if "split" in known and "fold" in known:
         raise UsageError(f"{path} has a column split and a column fold. Keep one.")
 
 
-def _add(clips: dict[str, Clip], cells: dict[str, str], where: str) -> None:
+def _add(clips: dict[str, Clip], cells: dict[str, str], where: str, unit_ms: float) -> None:
     if not cells["file"]:
         raise UsageError(f"{where}: no file name. Repair the line.")
     first = cells["file"] not in clips
@@ -115,9 +172,11 @@ def _add(clips: dict[str, Clip], cells: dict[str, str], where: str) -> None:
     if not cells["label"]:  # a clip without events
         return
     try:
-        start, end = float(cells["start_ms"]), float(cells["end_ms"])
-    except ValueError as error:
-        raise UsageError(f"{where}: start_ms and end_ms must be numbers (milliseconds). Repair the line.") from error
+        start, end = (round(float(cells[edge]) * unit_ms, 6) for edge in ("start_ms", "end_ms"))
+    except (ValueError, OverflowError) as error:
+        unit = "seconds" if unit_ms == MS_A_SECOND else "milliseconds"
+        raise UsageError(f"{where}: start and end must be numbers ({unit}). Repair the line.") from error
     if not 0 <= start <= end < math.inf:
-        raise UsageError(f"{where}: an event from {start:g} to {end:g} ms. It needs 0 <= start <= end.")
+        shown = f"{start / unit_ms:g} to {end / unit_ms:g} {'s' if unit_ms == MS_A_SECOND else 'ms'}"
+        raise UsageError(f"{where}: an event from {shown}. It needs 0 <= start <= end.")
     clip.events.append((cells["label"], start, end))

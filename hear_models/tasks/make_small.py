@@ -7,7 +7,6 @@ may forget it: a score on these tells whether an evaluation works, nothing about
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,7 +19,8 @@ import numpy as np
 from hear_models.datasets import toy_sounds as toy
 from hear_models.datasets.degrade import Audio
 from hear_models.datasets.words import listed
-from hear_models.errors import UsageError
+from hear_models.errors import HearModelsError, UsageError
+from hear_models.foreign import read_json
 from hear_models.tasks.known_tasks import RATES, KnownTask, known_tasks
 from hear_models.tasks.task import METADATA, is_called
 from hear_models.tasks.task_writing import building, write_task_files, write_wav
@@ -281,8 +281,8 @@ def make_small(
 
 def _is_there(folder: Path, made_by: dict[str, Any]) -> bool:
     found = None
-    with suppress(OSError, ValueError, AttributeError):
-        found = json.loads((folder / METADATA).read_text(encoding="utf-8")).get("made_by")
+    with suppress(HearModelsError, AttributeError):
+        found = read_json(folder / METADATA).get("made_by")
     if found is not None and found != made_by:
         raise UsageError(f"{folder} was made with other arguments ({found}). Choose another folder, or remove it.")
     return found is not None

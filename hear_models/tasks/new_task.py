@@ -14,6 +14,7 @@ from typing import Any
 from hear_models.errors import AudioFileError, UsageError
 from hear_models.pipeline.audio import read_audio
 from hear_models.tasks.check import Finding, check_task
+from hear_models.tasks.check_labels import alike, canonical
 from hear_models.tasks.clip_table import Clip, Table, read_table
 from hear_models.tasks.known_tasks import RATES, known_tasks
 from hear_models.tasks.splitting import draw_splits
@@ -93,13 +94,14 @@ def new_task(
             notes.append(f"all clips are {duration:g} s long: sample_duration says so")
         items = _items(table, targets, splits, lengths, options, notes)
         labels = sorted(set().union(*(clip.said for clip in table.clips)))
+        _refuse_two_spellings(labels)
         if not labels:
             raise UsageError(f"{table_file} has no label at all. Fill the column label.")
         as_written = {label: int(label) for label in labels} if all(map(_is_plain_int, labels)) else {}
         items = {split: {f: _as_json(said, as_written) for f, said in clips.items()} for split, clips in items.items()}
         metadata = _metadata(folder.name, table, prediction, split_mode, splits, duration, options, table_file)
         write_task_files(temporary, metadata, [as_written.get(label, label) for label in labels], items)
-        findings = check_task(temporary, name=folder.absolute().name).findings
+        findings = check_task(temporary, name=folder.absolute().name, full=True).findings
     kind = f"{metadata['embedding_type']}, {prediction}"
     counts = {split: len(items[split]) for split in splits}
     return NewTask(folder, kind, counts, len(labels), notes, findings)
@@ -129,6 +131,7 @@ def _find_recordings(table: Table, root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise UsageError(f"{root} is no folder. Give the folder of the recordings.")
     top, found, missing = root.resolve(), {}, []
+    spelled: dict[object, list[str]] = {}  # the file itself → its names in the table
     for clip in table.clips:
         path = root / clip.file
         try:
@@ -142,13 +145,28 @@ def _find_recordings(table: Table, root: Path) -> dict[str, Path]:
             continue
         if path.is_file():
             found[clip.file] = path
+            spelled.setdefault(_place(path), []).append(clip.file)
         else:
             missing.append(clip.file)
     if missing:
         raise TaskError(
             f"{len(missing)} of {len(table.clips)} recordings are not in {root}: {_few(missing)}. Add them."
         )
+    if several := [names for names in spelled.values() if len(names) > 1]:
+        more = f", and so are {len(several) - 1} others" if len(several) > 1 else ""
+        raise UsageError(
+            f"one recording stands in the table under {len(several[0])} names ({_few(several[0])}){more}: it would be "
+            "trained on and tested. Spell each recording in one way."
+        )
     return found
+
+
+def _place(path: Path) -> object:
+    """The same for every spelling of one file's name; links are files of their own, and perhaps copies."""
+    file = path.lstat()
+    if not path.is_symlink() and file.st_nlink == 1:
+        return file.st_dev, file.st_ino
+    return path.parent.resolve() / path.name
 
 
 def _prediction_type(table: Table, options: TaskOptions) -> str:
@@ -287,9 +305,21 @@ def _items(
         ]
         dropped += len(clip.events) - len(inside)
         items[split][name] = inside if table.has_events else list(clip.labels)
+    if dropped and dropped == sum(len(clip.events) for clip in table.clips):
+        unit = "milliseconds" if table.time_ms > 1 else "relative to the clip"
+        raise UsageError(f"every event starts after the end of its clip. Are the times {unit}? Mend the table.")
     if dropped:
         notes.append(f"{dropped} events start after the end of their clip and were left out")
     return items
+
+
+def _refuse_two_spellings(labels: Sequence[str]) -> None:
+    """UsageError for labels that look the same and are two sequences of characters."""
+    for same in alike(labels, canonical):
+        raise UsageError(
+            f"one label is written in {len(same)} ways in Unicode ({', '.join(map(ascii, same))}). "
+            "Normalise the table, for instance to NFC."
+        )
 
 
 def _as_json(said: list[Any], numbers: dict[str, int]) -> list[Any]:

@@ -8,21 +8,26 @@ error. `hear-models tasks check` says everything that is wrong; reading stops at
 
 from __future__ import annotations
 
+import codecs
 import csv
-import json
+import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hear_models.errors import HearModelsError, UsageError
+from hear_models.errors import FileError, HearModelsError, UsageError
+from hear_models.foreign import LFS_POINTER, read_json, read_text
 from hear_models.tasks.known_tasks import known_tasks, origin_of
 
+LARGEST_TABLE = 1 << 29  # bytes of a split or a vocabulary
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
 SCENE, EVENT = "scene", "event"
 MULTICLASS, MULTILABEL = "multiclass", "multilabel"
 SPLIT_MODES = ("trainvaltest", "new_split_kfold", "presplit_kfold")
+MAC_LEAVINGS = "__MACOSX"  # beside what a Mac packed into a zip archive
 PAPER_TEN = "paper"  # `--tasks paper`
 
 
@@ -86,9 +91,10 @@ def read_task(folder: str | Path) -> Task:
     labels = read_vocabulary(path)
     splits = tuple(metadata["splits"])
     items = {split: read_items(path, split) for split in splits}
+    known = frozenset(labels)
     for split, clips in items.items():
         for file, entries in clips.items():
-            if problem := item_problem(file, entries, metadata, frozenset(labels)):
+            if problem := item_problem(file, entries, metadata, known):
                 raise TaskError(f"{path / split}.json: {problem}. `hear-models tasks check` lists everything wrong.")
     duration = metadata["sample_duration"]
     return Task(
@@ -111,8 +117,8 @@ def list_tasks(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Task]:
     """The tasks in `tasks_dir`, by name; `only` names some: a folder, its beginning (`esc50`), as in the papers
     (`ESC-50`), or `paper` for the papers' ten.
 
-    Files and hidden folders are passed over. Raises UsageError if `only` names a task that is not there or there is
-    none at all, TaskError if a folder is broken.
+    Files, hidden folders and `__MACOSX` are passed over. Raises UsageError if `only` names a task that is not there or
+    there is none at all, TaskError if a folder is broken.
     """
     return [read_task(folder) for folder in task_folders(tasks_dir, only)]
 
@@ -124,7 +130,9 @@ def task_folders(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Path]:
         raise UsageError(f"{root} is no folder. Give the folder that holds the task folders.")
     if (root / METADATA).exists():
         raise UsageError(f"{root} is a task itself. Give the folder above it, and name the task beside.")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(
+        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".") and path.name != MAC_LEAVINGS
+    )
     if not folders:
         raise UsageError(f"{root} holds no task folder. Unpack or make one there; `hear-models tasks list` helps.")
     if not only:
@@ -151,7 +159,7 @@ def is_called(folder_name: str, wanted: str) -> bool:
 def read_metadata(folder: Path) -> dict[str, Any]:
     """task_metadata.json with everything that an evaluator needs present and of the right kind."""
     path = folder / METADATA
-    found = read_json(path)
+    found = read_task_json(path)
     if not isinstance(found, dict):
         raise TaskError(f"{path} is no JSON object. Unpack the task again.")
     if problem := metadata_problem(found):
@@ -194,9 +202,10 @@ def read_vocabulary(folder: Path) -> tuple[str, ...]:
     """labelvocabulary.csv: the labels in idx order, as text. Raises TaskError: gaps in idx, a label twice, none."""
     path = folder / VOCABULARY
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = [row for row in csv.reader(io.StringIO(read_text(path, LARGEST_TABLE), newline="")) if row]
+    except FileError as error:
+        raise TaskError(_told(path, error)) from error
+    except csv.Error as error:
         raise TaskError(f"{path} cannot be read: {_reason(error)}. Unpack the task again.") from error
     if not rows or "idx" not in rows[0] or "label" not in rows[0]:
         raise TaskError(f"{path} does not begin with the line `idx,label`. Unpack the task again.")
@@ -216,7 +225,7 @@ def read_vocabulary(folder: Path) -> tuple[str, ...]:
     if not labels:
         raise TaskError(f"{path} holds no label. Unpack the task again.")
     if len(set(labels)) < n:
-        twice = next(name for name in labels if labels.count(name) > 1)
+        twice = next(name for name, count in Counter(labels).items() if count > 1)
         raise TaskError(f"{path}: the label {twice!r} occurs twice. Repair the rows.")
     return labels
 
@@ -224,7 +233,7 @@ def read_vocabulary(folder: Path) -> tuple[str, ...]:
 def read_items(folder: Path, split: str) -> dict[str, list[Any]]:
     """SPLIT.json in file order, file name → list; what is in the lists is not looked at (`item_problem` does)."""
     path = folder / f"{split}.json"
-    found = read_json(path)
+    found = read_task_json(path)
     if not isinstance(found, dict):
         raise TaskError(f"{path} is no JSON object of file names. Unpack the task again.")
     return found
@@ -259,26 +268,31 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
-def read_json(path: Path) -> Any:
+def read_task_json(path: Path) -> Any:
     """A JSON file of a task. Raises TaskError: missing, unreadable, no JSON, or a key twice in one object."""
 
-    def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise TaskError(f"{path}: {key!r} occurs twice. Keep one.")
-            found[key] = value
-        return found
-
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_key_twice)
-    except (OSError, ValueError, RecursionError) as error:
-        raise TaskError(f"{path} cannot be read: {_reason(error)}. Unpack the task again.") from error
+        return read_json(path, LARGEST_TABLE)
+    except FileError as error:
+        raise TaskError(_told(path, error)) from error
+
+
+def _told(path: Path, error: FileError) -> str:
+    if not path.exists():
+        return f"{path} cannot be read: it is missing. Unpack the task again."
+    if LFS_POINTER in str(error):
+        return str(error)
+    return f"{str(error).rpartition('. ')[0]}. Unpack the task again."
+
+
+def begins_with_mark(path: Path) -> bool:
+    """Whether a text begins with a byte order mark, as editors on Windows write it."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(3) == codecs.BOM_UTF8
+    except OSError:
+        return False
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "it is missing"
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
     return str(getattr(error, "strerror", None) or error)

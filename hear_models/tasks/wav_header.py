@@ -7,6 +7,9 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from hear_models.errors import FileError
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, open_plain
+
 PCM, EXTENSIBLE = 1, 0xFFFE
 UNKNOWN_SIZE = 0xFFFFFFFF  # written by ffmpeg into a pipe: the data go on to the end of the file
 
@@ -28,13 +31,16 @@ def read_header(path: Path) -> WavHeader:
     Raises ValueError with the reason: unreadable, or no audio.
     """
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
                 raise ValueError("empty file")
-            head = file.read(12)
+            head = file.read(24)
+            if is_lfs_pointer(head):
+                raise ValueError(f"{LFS_POINTER}. {LFS_ADVICE.rstrip('.')}")
+            file.seek(12)
             sample_rate = channels = bits = 0
-            if len(head) == 12 and head[:4] == b"RIFF" and head[8:] == b"WAVE":
+            if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
                 while len(chunk := file.read(8)) == 8:
                     name, length = struct.unpack("<4sI", chunk)
                     if name == b"fmt " and 16 <= length <= 1024:
@@ -52,9 +58,16 @@ def read_header(path: Path) -> WavHeader:
                         return WavHeader(sample_rate, channels, frames, promised // frame_bytes, f"PCM_{bits}")
                     else:
                         file.seek(length + length % 2, os.SEEK_CUR)
+    except FileError as error:
+        raise ValueError("no plain file" if "no plain file" in str(error) else _reason(error)) from error
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     return _ask_libsndfile(path)
+
+
+def _reason(error: FileError) -> str:
+    cause = error.__cause__
+    return str(cause.strerror) if isinstance(cause, OSError) and cause.strerror else str(error)
 
 
 def _ask_libsndfile(path: Path) -> WavHeader:

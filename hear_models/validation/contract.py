@@ -40,10 +40,12 @@ def check_functions(ctx: Context) -> Iterator[Finding]:
             signature = inspect.signature(function)
         except (TypeError, ValueError):  # callables written in C have none
             continue
-        calls = ((), ("path",)) if name == "load_model" else (("audio", "model"),)
+        # with weights given nobody calls it without them
+        loads: tuple[tuple[str, ...], ...] = (("path",),) if ctx.module.model_path else ((), ("path",))
+        calls = loads if name == "load_model" else (("audio", "model"),)
         for arguments in calls:
             try:
-                signature.bind(*arguments)
+                signature.bind(*arguments, **(ctx.module.options if name == "load_model" else {}))
             except TypeError as cause:
                 yield error(
                     f"{name}{signature} cannot be called as {name}({', '.join(arguments)}): {cause}",
@@ -238,7 +240,7 @@ def check_reload(ctx: Context) -> Iterator[Finding]:
     """Loading twice gives the same network."""
     audio = ctx.noise(ctx.samples(1.5), seed=4)
     arguments = [ctx.module.model_path] if ctx.module.model_path else []
-    again = ctx.module.load(*arguments).to(ctx.device)
+    again = ctx.shared("loaded again, 2", lambda: ctx.module.load(*arguments)).to(ctx.device)
     if ctx.difference(as_cpu_tensor(ctx.module.scene(audio, again)), ctx.scene(audio)):
         yield warning(
             "load_model called twice gives two different networks (random weights without a seed?)",

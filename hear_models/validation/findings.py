@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "info"]
+# what a check is about: the HEAR API; numbers that scores rest on; good manners, which the API does not ask for
+Part = Literal["api", "scores", "manners"]
+PARTS: tuple[Part, ...] = ("api", "scores", "manners")
 Status = Literal["ok", "info", "warning", "error", "skipped"]
 
 # worst last: a check's status is the worst severity among its findings
@@ -25,6 +28,7 @@ class Finding:
     found: str  # what was found, with its numbers and units
     expected: str = ""  # what was expected, and why
     example: str = ""  # a line of code, or of arithmetic, that would be right
+    traceback: str = ""  # of an exception of the module, or of the check
 
     def to_dict(self) -> dict[str, str]:
         """The finding as plain strings, for JSON."""
@@ -40,6 +44,7 @@ class CheckResult:
     findings: tuple[Finding, ...] = ()
     seconds: float = 0.0
     skipped: str = ""  # why the check was not run; empty when it was
+    part: Part = "api"
 
     @property
     def status(self) -> Status:
@@ -73,11 +78,26 @@ class Report:
         """True without errors; warnings are allowed."""
         return not self.findings("error")
 
+    def of(self, part: Part, severity: Severity) -> int:
+        """How many findings of a severity the checks of one part have."""
+        return sum(
+            finding.severity == severity
+            for result in self.results
+            for finding in result.findings
+            if result.part == part
+        )
+
+    @property
+    def keeps_api(self) -> bool:
+        """True if nothing that the HEAR API asks for was found wanting."""
+        return not self.of("api", "error")
+
     def to_dict(self) -> dict[str, Any]:
         """The report for a program: module, ok, counts, and each check with status, seconds and findings."""
         return {
             "module": self.module,
             "ok": self.ok,
+            "keeps_api": self.keeps_api,
             "errors": len(self.findings("error")),
             "warnings": len(self.findings("warning")),
             **self.options,
@@ -85,6 +105,7 @@ class Report:
                 {
                     "name": result.name,
                     "title": result.title,
+                    "part": result.part,
                     "status": result.status,
                     "seconds": round(result.seconds, 3),
                     "skipped": result.skipped,

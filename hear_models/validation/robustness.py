@@ -88,9 +88,21 @@ def check_silent_neighbour(ctx: Context) -> Iterator[Finding]:
     n = ctx.samples(1.5)
     noise = ctx.noise(n, seed=22)
     batch = torch.cat([ctx.silence(n), noise])
+    alone = ctx.both(noise)
+    make = warning if getattr(ctx.model, "batch_dependent", False) else error
     for function, embeddings in ctx.both(batch).items():
         rows = [bool(torch.isfinite(row).all()) for row in embeddings]
-        if not all(rows):
+        if len(rows) != len(batch):
+            return  # said by the check of batches
+        if difference := ctx.difference(embeddings[1:], alone[function]) if rows[1] else "":
+            yield make(
+                f"{function} of noise beside a silent clip differs from the same noise alone: {difference}",
+                "an embedding of its clip only",
+                "x / (std + eps), each clip by its own std",
+            )
+            return
+        silence_told = rows[1] and "finite" in ctx.failed  # alone it is no better
+        if not all(rows) and not silence_told:
             which = " and ".join(
                 name for name, good in zip(("the silent clip", "its neighbour"), rows, strict=True) if not good
             )
@@ -174,17 +186,18 @@ def check_refusals(ctx: Context) -> Iterator[Finding]:
     n = ctx.samples(1.2)
     audio = ctx.noise(n, seed=50, clips=2)
     bad = {
-        "1-D audio [samples]": audio[0],
-        "3-D audio [clips, channels, samples]": audio[:, None].repeat(1, 2, 1),
-        "int16 audio": (audio * 32767).to(torch.int16),
-        "clips without samples [2, 0]": audio[:, :0],
+        "1-D audio [samples]": (audio[0], error),
+        "3-D audio [clips, channels, samples]": (audio[:, None].repeat(1, 2, 1), error),
+        # the API does not say what becomes of these
+        "int16 audio": ((audio * 32767).to(torch.int16), warning),
+        "clips without samples [2, 0]": (audio[:, :0], warning),
     }
-    for what, value in bad.items():
+    for what, (value, make) in bad.items():
         for function, call in ctx.module.embedding_calls:
             # the input is copied: a module may write into it
             _, cause = attempt(lambda call=call, value=value: call(value.clone()))  # type: ignore[misc]
             if cause is None:
-                yield error(
+                yield make(
                     f"{function} accepts {what} silently",
                     "a ValueError that says what was expected",
                     "if audio.ndim != 2 or not audio.is_floating_point(): raise ValueError(...)",

@@ -15,8 +15,10 @@ import numpy as np
 from hear_models.checkpoints.licences import acceptance, licence_note, read_licence
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.checkpoints.mapping import Official, Row, Shapes, Source, SourceArray, apply_rules, check_shapes
-from hear_models.checkpoints.readers import READERS, format_of
+from hear_models.checkpoints.readers import format_of, reader_for
 from hear_models.checkpoints.safetensors_file import part_of, write_checkpoint
+from hear_models.checkpoints.safetensors_foreign import is_foreign
+from hear_models.checkpoints.torch_opening import holds_torch_file
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.fields import check_fields
 from hear_models.foreign import read_bytes
@@ -41,6 +43,7 @@ class Conversion:
     sha256: str
     licence: str | None = None  # as the file's header says it; None: as the manifests say
     notes: tuple[str, ...] = ()  # what was met in the official file and not understood
+    others: tuple[str, ...] = ()  # entries of it with other networks, which a key would choose
 
 
 def convert(
@@ -53,6 +56,7 @@ def convert(
     force: bool = False,
     dtype: str = "float32",
     accept_licence: bool = False,
+    key: str | None = None,
 ) -> Conversion:
     """Convert an official checkpoint and write it as a `.safetensors` file that `load_model(path)` takes.
 
@@ -60,6 +64,7 @@ def convert(
         family: a module of hear_models that declares `OFFICIAL`, for instance "mwmae".
         source: the official file or the folder around it. Flax: of `checkpoint_<step>` files the newest is taken.
             torch: a .pth, .pt or .ckpt file, packed by xz or not, or a folder or zip archive that holds exactly one.
+            The same tensors may come in a .safetensors file, in shards beside their index, or in a folder of those.
         output: the file to write, ending in `.safetensors`.
         config: the trainer's configuration (JSON); default: of Flax checkpoints `config.json` beside the file, if it
             is there; of torch files what the trainer saved in the file, of which `config` replaces entries.
@@ -68,6 +73,8 @@ def convert(
         dtype: storage, "float32" or "float16".
         accept_licence: you read the licence of the weights and keep to it; needed where `acceptance` has lines. The
             converted file carries the licence, and `publish` refuses it if that forbids copies.
+        key: which network of the file, where it holds several: an entry ("model_ema", "teacher"), one in an entry
+            ("ema/module"), or what the keys of its tensors begin with.
 
     Raises:
         UsageError: unknown family or field, `output` exists or has another ending, a licence that was not accepted.
@@ -90,7 +97,7 @@ def convert(
         raise UsageError(f"the folder {output.parent} does not exist. Make it first.")
     given = check_fields(module.Config, overrides or {})
 
-    read = READERS[official.format](source, official)
+    read = reader_for(source, official)(source, official, key)
     right = official.recognise(read.arrays)
     if right is not None and right != family:
         raise CheckpointError(
@@ -135,6 +142,7 @@ def convert(
         sha256,
         None if official.licence is None else _licence_line(official.licence),
         read.notes,
+        read.others,
     )
 
 
@@ -150,6 +158,8 @@ def _choose(family: str, source: str | os.PathLike[str]) -> Official:
         raise UsageError(f"there is no converter for the family {family!r}. Use one of {', '.join(convertible())}.")
     if len(known) == 1:
         return known[0]
+    if Path(source).exists() and is_foreign(Path(source), any_name=not holds_torch_file(Path(source))):
+        return next((official for official in known if official.format == "torch"), known[0])
     found = format_of(source)
     fitting = [official for official in known if official.format == found]
     if not fitting:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from hear_models.pipeline.model import HearModel
 
 # beside the families, and none
-GROUND = frozenset({"errors", "fields", "files", "foreign", "locks", "markdown", "pictures", "resources", "version"})
+GROUND = frozenset(
+    {"errors", "fields", "files", "foreign", "locks", "markdown", "pictures", "resources", "seals", "version"}
+)
 
 
 class FamilyModule(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -94,7 +95,7 @@ def test_a_module_that_lacks_functions_is_told_which(run, folder):
     for name in ("load_model", "get_timestamp_embeddings", "get_scene_embeddings"):
         assert f"the module has no function {name}" in out
     assert "def load_model(model_file_path" in out
-    assert "1 check in" in out and "33 checks not run" in out
+    assert "1 check in" in out and "34 checks not run" in out
 
 
 def test_a_crash_of_the_module_is_a_finding_not_a_traceback(run, folder):
@@ -167,3 +168,99 @@ def test_a_reader_of_help_learns_names_and_exit_codes():
     assert done.returncode == 0
     assert "Exit status: 0 without errors" in done.stdout and "hear-models validate mwmae-nano" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+PRINTS = """
+    import os
+    import sys
+
+    print("loading weights ...")
+    os.system("echo from below")
+""" + GOOD.replace("return Model().eval()", "print('Model(', 8, ')')\n        return Model().eval()")
+
+
+def test_a_module_that_prints_does_not_break_json(folder):
+    """Neither at import, nor when it loads or embeds, nor from below Python."""
+    write(folder, "authors_prints", PRINTS)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "hear_models.cli.main",
+            "validate",
+            "authors_prints",
+            "--json",
+            "--only",
+            "scene-shapes",
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])},
+    )
+    assert json.loads(done.stdout)["ok"] and done.returncode == 0
+    assert "loading weights ..." in done.stderr and "from below" in done.stderr
+
+
+def test_with_weights_given_nothing_demands_a_default(run, folder):
+    text = GOOD.replace('def load_model(model_file_path="")', "def load_model(model_file_path)")
+    text = text.replace("if model_file_path:", "if not model_file_path.endswith('good.pt'):")
+    write(folder, "authors_needs_weights", text)
+    (folder / "good.pt").write_bytes(b"")
+    code, out, _ = run("validate", "authors_needs_weights", "--model", "good.pt", "--quick", "--only", "reload")
+    assert code == 0, out
+    code, out, _ = run("validate", "authors_needs_weights", "--quick", "--only", "load")
+    assert code == 1 and "cannot be called as load_model()" in " ".join(out.split())
+
+
+def test_options_reach_load_model_and_unknown_ones_are_wrong_use(run, folder):
+    text = GOOD.replace('def load_model(model_file_path="")', 'def load_model(model_file_path="", rate=16000)')
+    text = text.replace(
+        "return Model().eval()", "model = Model().eval()\n        model.sample_rate = rate\n        return model"
+    )
+    write(folder, "authors_options", text)
+    code, out, _ = run("validate", "authors_options", "--set", "rate=8000", "--only", "attributes")
+    assert code == 1 and "sample_rate is 8000 Hz" in out
+    code, out, err = run("validate", "authors_options.py", "--set", "nope=1", "--only", "load")
+    assert (code, out) == (2, "") and "nope" in err and "model_file_path, rate" in err
+    code, _, err = run("validate", "mwmae-nano", "--set", "timestemps=official", "--only", "load")
+    assert code == 2 and "Did you mean timestamps?" in err
+
+
+def test_the_traceback_is_shown_to_who_asks(run, folder):
+    write(folder, "authors_trace", GOOD.replace("return Model().eval()", "return 1 / 0"))
+    _, out, _ = run("validate", "authors_trace", "--only", "load")
+    assert "ZeroDivisionError" in out and "Traceback" not in out
+    _, out, _ = run("validate", "authors_trace", "--only", "load", "-v")
+    assert "Traceback" in out and "return 1 / 0" in out
+    write(folder, "authors_broken_import", "1 / 0\n")
+    code, _, err = run("validate", "authors_broken_import", "-v")
+    assert code == 2 and "Traceback" in err and err.rstrip().splitlines()[-1].startswith("error: ")
+
+
+REFUSES = "if audio.ndim != 2 or not audio.is_floating_point() or not audio.shape[1] or not audio.isfinite().all():"
+ACCEPTS = GOOD.replace(REFUSES, "if audio.ndim != 2 or not audio.float().isfinite().all():")
+
+
+@pytest.mark.parametrize(("check", "words"), [("refusals", "accepts int16 audio silently"), ("autocast", "bfloat16")])
+def test_good_manners_are_warnings_and_stand_apart_from_the_verdict(run, folder, check, words):
+    text = ACCEPTS.replace(
+        "with torch.inference_mode():", "audio = audio.float()\n        with torch.inference_mode():"
+    )
+    if check == "autocast":
+        text = GOOD.replace("((frames @ model.weight).abs() + 1e-4).log().float()", "(frames @ model.weight).abs()")
+    write(folder, f"authors_manners_{check}", text)
+    code, out, _ = run("validate", f"authors_manners_{check}", "--only", check)
+    said = " ".join(out.split())
+    assert code == 0 and words in said and f"authors_manners_{check} keeps the HEAR API." in said
+    assert "Good manners, which the API does not ask for: 2 warnings." in said
+
+
+def test_the_verdict_is_about_the_api_alone(run, folder):
+    """Embeddings that move beside a neighbour make scores wrong; the API is kept all the same."""
+    write(folder, "authors_batches", GOOD.replace("frames @ model.weight", "(frames - frames.mean(0)) @ model.weight"))
+    code, out, _ = run("validate", "authors_batches", "--only", "batch", "--quick")
+    assert code == 1 and "authors_batches keeps the HEAR API." in out and "What scores rest on: 1 error." in out
+    code, out, _ = run("validate", "authors_batches", "--only", "batch", "--quick", "--json")
+    report = json.loads(out)
+    assert (report["ok"], report["keeps_api"]) == (False, True)
+    assert {check["part"] for check in report["checks"]} == {"api", "scores"}

@@ -16,7 +16,7 @@ import hear_models
 from hear_models.corpus import parquet, rows, run
 from hear_models.corpus.run import embed_files
 from hear_models.errors import HearModelsError, UsageError
-from hear_models.locks import inside, only_writer
+from hear_models.locks import beside, inside, only_writer
 from hear_models.pipeline.audio import read_audio
 from hear_models.pipeline.model import HearModel
 
@@ -365,3 +365,103 @@ def test_a_table_that_cannot_be_written_on_does_not_count_half_a_recording(
         pq.read_table(tmp_path / name)["path"].value_counts().to_pylist() for name in ("all.parquet", "fresh.parquet")
     ]
     assert sorted(counts[0], key=str) == sorted(counts[1], key=str)
+
+
+def test_a_table_has_no_row_twice_after_a_kill_between_its_name_and_its_parts(
+    corpus: Path, tmp_path: Path, tiny: HearModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(parquet, "PART_BYTES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet.shutil, "rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            embed_files([corpus], tmp_path / "all.parquet", tiny)
+    assert (tmp_path / "all.parquet").exists() and files_below(tmp_path / "all.parquet.parts")
+    for _ in range(2):
+        assert embed_files([corpus], tmp_path / "all.parquet", tiny).skipped == 4
+        assert sorted(pq.read_table(tmp_path / "all.parquet")["path"].to_pylist()) == sorted(NAMES)
+
+
+def test_rows_of_a_recording_that_changed_go_even_if_the_run_was_stopped(
+    corpus: Path, tmp_path: Path, tiny: HearModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(parquet, "PART_BYTES", 1)
+    embed_files([corpus], tmp_path / "all.parquet", tiny)
+    before = pq.read_table(tmp_path / "all.parquet").to_pydict()
+    os.utime(corpus / "a.wav", ns=(1, (corpus / "a.wav").stat().st_mtime_ns + 1))  # within the same second
+
+    def stop(summary: run.CorpusSummary) -> None:
+        if summary.embedded:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_files([corpus], tmp_path / "all.parquet", tiny, progress=stop)
+    summary = embed_files([corpus], tmp_path / "all.parquet", tiny)
+    after = pq.read_table(tmp_path / "all.parquet").to_pydict()
+    assert summary.embedded + summary.skipped == 4 and sorted(after["path"]) == sorted(NAMES)
+    new, old = after["path"].index("a.wav"), before["path"].index("a.wav")
+    assert after["source_modified_ns"][new] != before["source_modified_ns"][old]
+
+
+def test_a_second_run_leaves_the_first_ones_parts_alone_even_with_overwrite(
+    corpus: Path, tmp_path: Path, tiny: HearModel
+) -> None:
+    pytest.importorskip("fcntl")
+    pytest.importorskip("pyarrow")
+    parts = tmp_path / "all.parquet.parts"
+    parts.mkdir()
+    (parts / "part-000001.parquet").write_bytes(b"in work")
+    with only_writer(beside(tmp_path / "all.parquet"), tmp_path), pytest.raises(UsageError, match="Another run"):
+        embed_files([corpus], tmp_path / "all.parquet", tiny, overwrite=True)
+    assert files_below(parts) == ["part-000001.parquet"]
+
+
+@pytest.mark.parametrize("target", ["out", "all.parquet"])
+def test_a_damaged_file_is_not_there_already(corpus: Path, tmp_path: Path, tiny: HearModel, target: str) -> None:
+    pytest.importorskip("pyarrow")
+    embed_files([corpus], tmp_path / target, tiny)
+    path = tmp_path / target / "a.wav.npz" if target == "out" else tmp_path / target
+    broken = bytearray(path.read_bytes())
+    broken[len(broken) // 2] ^= 4
+    path.write_bytes(broken)
+    (corpus / "a.wav").touch()
+    if target == "out":
+        assert embed_files([corpus], tmp_path / target, tiny).embedded == 1
+        return
+    with pytest.raises(HearModelsError, match=r"all\.parquet.*--overwrite"):  # not sealed as if it were right
+        embed_files([corpus], tmp_path / target, tiny)
+    assert path.read_bytes() == bytes(broken)
+
+
+def test_a_name_that_is_too_long_for_its_output_fails_alone(corpus: Path, tmp_path: Path, tiny: HearModel) -> None:
+    if not hasattr(os, "pathconf"):
+        pytest.skip("names are limited otherwise here")
+    long = "x" * (os.pathconf(tmp_path, "PC_NAME_MAX") - 6) + ".wav"
+    (corpus / "a.wav").rename(corpus / long)
+    summary = embed_files([corpus], tmp_path / "out", tiny)
+    assert summary.embedded == 3 and [Path(f.path).name for f in summary.failed] == [long]
+    assert "Rename it" in summary.failed[0].error
+
+
+def test_a_link_below_the_output_is_not_written_through(corpus: Path, tmp_path: Path, tiny: HearModel) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    inner = next(name for name in NAMES if "/" in name).split("/")[0]
+    (tmp_path / "out" / inner).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(HearModelsError, match="leads out"):
+        embed_files([corpus], tmp_path / "out", tiny)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_full_disk_that_arrow_tells_of_is_one_sentence(
+    corpus: Path, tmp_path: Path, tiny: HearModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrow = pytest.importorskip("pyarrow")
+
+    def full(*_: Any) -> None:
+        raise arrow.ArrowInvalid("could not write")
+
+    monkeypatch.setattr(parquet, "_finish", full)
+    with pytest.raises(HearModelsError, match="cannot be written"):
+        embed_files([corpus], tmp_path / "all.parquet", tiny)

@@ -15,6 +15,7 @@ from leaderboard_records import CLIPS, ESC50, FSD, TONIC, several, write
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.board import leaderboard
 from hear_models.evaluation.board.leaderboard import BEST, TIED, WORSE, Board, Options, build
+from hear_models.evaluation.board.page import page
 from hear_models.evaluation.board.results import gather
 from hear_models.evaluation.board.tabulate import csv_text, markdown, terminal
 from hear_models.evaluation.board.wording import caveats
@@ -168,7 +169,11 @@ def test_other_options_or_weights_are_another_row(tmp_path):
     write(tmp_path, name="b", options={"timestamps": "official"})
     write(tmp_path, name="c", sha256="9" * 64)
     labels = {row.label for row in board(tmp_path).tables[0].models}
-    assert labels == {"mwmae-nano [cccccccc]", "mwmae-nano [99999999]", "mwmae-nano (timestamps=official)"}
+    assert labels == {
+        "mwmae-nano [weights cccccccc]",
+        "mwmae-nano [weights 99999999]",
+        "mwmae-nano (timestamps=official)",
+    }
 
 
 def test_the_same_folder_twice_counts_once(tmp_path):
@@ -202,12 +207,70 @@ def test_a_broken_record_is_an_error_and_not_a_missing_seed(tmp_path):
         board(tmp_path)
 
 
-def test_a_score_that_is_not_defined_is_named_and_left_out(tmp_path):
+def test_a_score_that_is_not_defined_is_named_and_in_no_mean(tmp_path):
     write(tmp_path, seed=0)
-    write(tmp_path, seed=1, score=None, predictions=False)
+    write(tmp_path, seed=1, score=None, predictions=False, undefined="fold00: no clip is labelled dog")
     made = board(tmp_path)
     assert made.tables[0].cells[("mwmae-nano", ESC50)].interval.n == 1
-    assert "the score is not defined: mwmae-nano on esc50-v2.0.0-full, seed 1" in everything_said(made)
+    said = " ".join(everything_said(made).split())
+    assert "not defined" in said and "mwmae-nano on ESC-50, seed 1: top1_acc (fold00: no clip is labelled dog)" in said
+
+
+def test_a_model_without_any_defined_score_stands_in_the_table_all_the_same(tmp_path):
+    """Neither 0 nor absent: n.d., in every output, with the reason."""
+    write(tmp_path, "mwmae-nano", score=None, predictions=False, undefined="fold00: infinite")
+    write(tmp_path, "mwmae-tiny", score=0.5)
+    made = board(tmp_path)
+    text = terminal(made)
+    (row,) = [line for line in text.splitlines() if line.startswith("mwmae-nano ")]
+    assert "n.d." in row and "0.0" not in row
+    assert "n.d." in markdown(made) and "fold00: infinite" in markdown(made)
+    assert "n.d." in page(made) and "fold00: infinite" in page(made)
+    (line,) = [line for line in csv_text(made).splitlines() if ",mwmae-nano," in line]
+    assert "fold00: infinite" in line
+    write(tmp_path / "alone", score=None, predictions=False, undefined="fold00: infinite")
+    assert "n.d." in terminal(board(tmp_path / "alone"))
+
+
+def identified(results, name, seeds, score, weights="w", code="c"):
+    for seed in seeds:
+        write(
+            results, "my_model", seed=seed, score=score, name=name, family=None, sha256=None, identity=(weights, code)
+        )
+
+
+def test_two_versions_of_a_model_are_two_rows(tmp_path):
+    """Seeds of one version and seeds of another, merged into one folder: never one mean."""
+    identified(tmp_path, "my_model", range(5), 0.9)
+    identified(tmp_path, "my_model", range(5, 10), 0.5, code="other")
+    made = board(tmp_path)
+    assert {row.label for row in made.tables[0].models} == {"my_model [code c]", "my_model [code other]"}
+    assert {cell.interval.n for cell in made.tables[0].cells.values()} == {5}
+
+
+@pytest.mark.parametrize("other", ["weights", "code"])
+def test_the_label_says_what_sets_two_versions_apart(tmp_path, other):
+    identified(tmp_path / "a", "my_model", range(2), 0.9)
+    identified(tmp_path / "b", "my_model", range(2), 0.9, **{other: "other"})
+    made = board(tmp_path / "a", tmp_path / "b")
+    assert f"my_model [{other} other]" in {row.label for row in made.tables[0].models}
+
+
+def test_one_version_in_two_folders_is_one_row(tmp_path):
+    identified(tmp_path / "a", "my_model", range(5), 0.9)
+    identified(tmp_path / "b", "my_model", range(5, 10), 0.9)
+    (row,) = board(tmp_path / "a", tmp_path / "b").tables[0].models
+    assert row.label == "my_model"
+
+
+def test_older_records_of_two_versions_are_told_apart_by_their_embeddings(tmp_path):
+    write(tmp_path / "a", "my_model", seed=0, family=None, sha256=None, embeddings="1" * 64)
+    write(tmp_path / "b", "my_model", seed=1, family=None, sha256=None, embeddings="2" * 64)
+    made = board(tmp_path / "a", tmp_path / "b")
+    assert {row.label for row in made.tables[0].models} == {
+        "my_model [embeddings 11111111]",
+        "my_model [embeddings 22222222]",
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- s(m), ties
@@ -353,7 +416,7 @@ def test_markdown_shows_the_best_bold_and_escapes_names(tmp_path):
     write(tmp_path, "<b>|*x*`y`[z](http://q)", ESC50, score=0.1, name="hostile", family=None)
     text = markdown(board(tmp_path))
     assert "**" in text
-    assert "<b>" not in text.replace("\\<b\\>", "")
+    assert "<b>" not in re.sub(r"(`+)[^`].*?\1", "", text) and "[z]" not in re.sub(r"(`+)[^`].*?[^`]\1(?!`)", "", text)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     heads = {line.replace("\\|", "").count("|") for line in rows if "ESC-50" not in line[:30]}
     assert heads == {7}  # every row has as many cells as the head, whatever the names hold

@@ -120,11 +120,56 @@ def test_the_same_record_gives_the_same_bytes(record, tmp_path):
 
 def test_infinite_and_undefined_scores_become_null_and_never_a_token(record, tmp_path):
     scores = {"d_prime": math.inf, "aucroc": math.nan, "numpy": np.float32(-np.inf), "top1_acc": np.float32(0.5)}
-    write_record(tmp_path / "r.json", replace(record, scores=scores, score=math.nan))
+    folds = [Fold("fold00", scores)]
+    task = replace(record.task, primary="aucroc")
+    reasons = {"aucroc": "fold00: no clip is labelled dog"}
+    write_record(
+        tmp_path / "r.json", replace(record, task=task, scores=scores, folds=folds, score=math.nan, undefined=reasons)
+    )
     text = (tmp_path / "r.json").read_text()
     assert "NaN" not in text and "Infinity" not in text
     assert read_record(tmp_path / "r.json").scores == {"d_prime": None, "aucroc": None, "numpy": None, "top1_acc": 0.5}
     assert read_record(tmp_path / "r.json").score is None
+    assert read_record(tmp_path / "r.json").why_undefined == "fold00: no clip is labelled dog"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"score": 0.9}, "score is 0.9, but its folds give 0.25"),
+        ({"score": None}, "score is None"),
+        ({"score": 0.9, "scores": {"top1_acc": 0.9, "d_prime": None}}, "0.9"),
+        ({"scores": {"top1_acc": 0.25, "d_prime": 1.0}}, "scores.d_prime is 1.0, but its folds give None"),
+        ({"scores": {"top1_acc": 0.25, "mAP": 0.5}}, "a fold has no 'mAP'"),
+        ({"scores": {"d_prime": None}}, "scores has no 'top1_acc'"),
+        ({"folds": []}, "folds is empty"),
+        ({"folds": [{"split": "fold00", "scores": {"top1_acc": 0.25, "d_prime": None}}] * 2}, "twice"),
+        ({"undefined": {"top1_acc": "no reason"}}, "which has a score"),
+        ({"model.sha256": SHA}, "model.sha256 does not follow"),
+        ({"model.options": {"dtype": "bfloat16"}, "model.sha256": SHA}, "model.sha256 does not follow"),
+    ],
+)
+def test_a_score_that_does_not_follow_from_its_folds_is_refused(written, tmp_path, change, words):
+    values = written
+    for name, value in change.items():
+        if name == "folds":
+            value = [{**written["folds"][0], **fold} for fold in value]
+        values = changed(values, name, value)
+    with pytest.raises(RecordError, match=re.escape(words)):
+        read_back(json.dumps(values), tmp_path)
+
+
+def test_a_record_of_the_version_before_is_read_and_its_invented_zero_is_not(written, tmp_path):
+    older = json.loads(json.dumps(written))
+    older["schema"] = "hear-models/record/1"
+    del older["undefined"], older["digest"]
+    for name in ("weights_sha256", "code_sha256", "sha256"):
+        del older["model"][name]
+    back = read_back(json.dumps(older), tmp_path)
+    assert back.score == 0.25 and back.model.sha256 is None
+    older["task"]["primary"], older["score"] = "d_prime", 0.0  # as older judges wrote what was infinite
+    back = read_back(json.dumps(older), tmp_path)
+    assert back.score is None and "older version" in back.why_undefined
 
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -136,7 +181,7 @@ def test_a_record_with_a_number_that_is_none_is_refused(written, tmp_path, token
 
 
 WRONG = [
-    ("schema", "hear-models/record/2", "record/2"),
+    ("schema", "hear-models/record/3", "record/3"),
     ("schema", None, "schema"),
     ("score", "0.5", "score"),
     ("score", True, "score"),
@@ -352,10 +397,10 @@ def test_predictions_that_do_not_fit_each_other_are_refused(tmp_path):
 
 
 def test_a_file_of_predictions_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("hear_models.evaluation.runs.predictions.LARGEST_BYTES", 10_000)
+    monkeypatch.setattr("hear_models.foreign.SMALL_ARRAYS", 10_000)
     with zipfile.ZipFile(tmp_path / "p.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("test/files.npy", b"\0" * 1_000_000)
-    with pytest.raises(RecordError, match="unfolds"):
+        archive.writestr("test/files.npy", b"\0" * 10_000_000)
+    with pytest.raises(RecordError, match="would unfold"):
         read_predictions(tmp_path / "p.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "p.npz").read_bytes()[:50])
     with pytest.raises(RecordError, match=r"cut\.npz"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -14,18 +15,20 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tone_tasks import write_module, write_task
 
 from hear_models.errors import UsageError
 from hear_models.evaluation.board.leaderboard import build
 from hear_models.evaluation.board.results import gather
-from hear_models.evaluation.runs.planning import name_of
 from hear_models.evaluation.runs.predictions import read_predictions
 from hear_models.evaluation.runs.record import read_record
 from hear_models.evaluation.runs.run import evaluate
 from hear_models.evaluation.runs.settings import Request, parse_only, parse_seeds
 from hear_models.files import whole_file
+from hear_models.rereading.check import check
+from hear_models.subjects.naming import name_of
 
 FOLDS, SPLITS = "folds-v1-full", "splits-v1-full"
 OLDER = Path(__file__).parent / "older_results"  # two records as version 0.1.0 wrote them in November 2026
@@ -239,8 +242,10 @@ def test_a_judge_that_fails_on_one_task_is_listed_with_the_others_done(request_o
     write_task(tasks, "good-v1-full", {"train": 8, "valid": 4, "test": 4})
     folder = write_task(tasks, "odd-v1-full", {"train": 8, "valid": 4, "test": 4})
     metadata = json.loads((folder / "task_metadata.json").read_text())
-    (folder / "task_metadata.json").write_text(json.dumps({**metadata, "evaluation": ["beauty"]}))
-    summary = evaluate(request_of(tasks_dir=tasks, embeddings_dir=tmp_path / "own", seeds=[0]))
+    grid = {"task_specific_param_grid": {"beauty": [1]}}
+    (folder / "task_metadata.json").write_text(json.dumps({**metadata, "evaluation_params": grid}))
+    judge = {"judge": "builtin", "protocol": "paper"}
+    summary = evaluate(request_of(tasks_dir=tasks, embeddings_dir=tmp_path / "own", seeds=[0], **judge))
     assert summary.done == 1
     ((name, error),) = [(failure.name, failure.error) for failure in summary.failed]
     assert "odd" in name and "seed 0" in name and "beauty" in error
@@ -429,3 +434,41 @@ def test_seeds_are_counted_or_listed():
     assert parse_only(["a,b", " c "]) == ("a", "b", "c")
     with pytest.raises(UsageError):
         parse_only([","])
+
+
+def test_flipped_bits_of_records_predictions_and_embeddings_are_found(request_of, tmp_path):
+    request = request_of(seeds=[0], only=["splits"], embeddings_dir=tmp_path / "embeddings")
+    evaluate(request)
+    assert {one.kind for one in check([tmp_path])} == {"record", "task embeddings"}
+    assert not [one for one in check([tmp_path]) if one.problem]
+    rng = np.random.default_rng(0)
+    for pattern in ("results/**/*.json", "results/**/*.npz", "embeddings/**/test.embeddings.npy"):
+        (path,) = tmp_path.glob(pattern)
+        whole = path.read_bytes()
+        for place in rng.integers(0, len(whole), 20).tolist():
+            broken = bytearray(whole)
+            broken[place] ^= 2
+            path.write_bytes(broken)
+            found = [one for one in check([tmp_path]) if one.problem]
+            assert found or json.loads(broken) == json.loads(whole), (pattern, place)
+        path.write_bytes(whole)
+
+
+def test_a_second_run_on_the_same_results_waits_or_works_on_what_is_left(request_of, tmp_path):
+    pytest.importorskip("fcntl")
+    request = request_of(embeddings_dir=tmp_path / "embeddings")
+    program = (
+        "import pickle, sys; from hear_models.evaluation.runs.run import evaluate;"
+        "done = evaluate(pickle.load(open(sys.argv[1], 'rb'))); print(len(done.failed), done.jobs)"
+    )
+    (tmp_path / "request").write_bytes(pickle.dumps(request))
+    both = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "request")], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert [text.split()[0] for text in said] == ["0", "0"]
+    assert len(records_in(Path(request.results))) == 4
+    hidden = [path for path in tmp_path.rglob(".*") if path.name.endswith((".lock", ".part"))]
+    assert hidden == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -76,3 +79,42 @@ def test_no_process_outlives_a_run_that_is_stopped(tmp_path):
         raise KeyboardInterrupt
     assert time.monotonic() - began < 30
     assert not any(alive(int(pid)) for pid in pids)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
+def test_workers_end_with_the_process_that_started_them(tmp_path, how):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from worker_jobs import work; from hear_models.execution.local import Workers\n"
+        "with Workers(work, 1) as workers:\n"
+        "    workers.submit(('sleep', sys.argv[2]))\n"
+        "    while workers.left: workers.poll(1.0)"
+    )
+    note = tmp_path / "pid"
+    command = [sys.executable, "-c", program, os.path.dirname(__file__), str(note)]
+    process = subprocess.Popen(command)
+    until = time.monotonic() + 60
+    while not (note.exists() and note.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, how))
+    process.wait()
+    worker = int(note.read_text())
+    until = time.monotonic() + 30
+    while alive(worker):
+        assert time.monotonic() < until, "the worker goes on without its parent"
+        time.sleep(0.05)
+
+
+def test_no_module_in_the_current_folder_or_beside_somebodys_stands_in_for_another(tmp_path, monkeypatch):
+    for name in ("json", "multiprocessing", "pickle", "numpy", "random"):
+        (tmp_path / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'a').write('{name}')\nraise SystemExit(9)"
+        )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
+    with Workers(work, 1) as workers:
+        workers.submit(("double", 2))
+        assert [d.result for d in everything(workers)] == [4]
+    assert not (tmp_path / "ran").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -14,6 +15,8 @@ import soundfile
 from hear_models.errors import UsageError
 from hear_models.tasks.check import check_task, check_tasks, training_rows
 from hear_models.tasks.make_small import make_small
+from hear_models.tasks.resample_task import resample_task
+from hear_models.tasks.task import TaskError, read_task
 from hear_models.tasks.task_writing import wav_bytes, write_task_files
 from hear_models.tasks.wav_header import read_header
 
@@ -117,7 +120,7 @@ WRONG_FILES = {
     "two labels": (lambda f: change(f / "fold01.json", lambda c: c.update({min(c): ["ta", "thi"]})), "exactly one"),
     "empty split": (lambda f: (f / "fold02.json").write_text("{}"), "split without clips"),
     "missing split": (lambda f: (f / "fold02.json").unlink(), "fold02.json cannot be read: it is missing"),
-    "no JSON": (lambda f: (f / "fold02.json").write_text("hello"), "fold02.json cannot be read"),
+    "no JSON": (lambda f: (f / "fold02.json").write_text("hello"), "fold02.json is not JSON"),
     "vocabulary": (lambda f: (f / "labelvocabulary.csv").write_text("idx,label\n0,ta\n2,thi\n"), "idx has gaps"),
     "no task_name": (lambda f: change(f / "task_metadata.json", lambda c: c.pop("task_name")), "no task_name"),
     "metadata": (lambda f: change(f / "task_metadata.json", lambda c: c.pop("splits")), "splits is None"),
@@ -297,3 +300,41 @@ def test_the_list_marks_what_is_there(run, tasks_dir):
 def test_a_folder_without_tasks_is_wrong_use(tmp_path):
     with pytest.raises(UsageError, match="holds no task"):
         check_tasks(tmp_path)
+
+
+def test_what_killed_runs_left_is_named_as_that(tasks_dir, stroke):
+    left = ".hear-models-0123456789abcdef.part"
+    (tasks_dir / left).mkdir()
+    (stroke / ".48000.part").mkdir()
+    (stroke / "16000" / "fold00" / left).write_bytes(b"half")
+    of_folder, _, report = sorted(check_tasks(tasks_dir), key=lambda report: (report.is_task, report.name))
+    assert [finding.files for finding in of_folder.findings] == [(left,)]
+    assert "left by a run that was killed" in of_folder.findings[0].text
+    said = {finding.files: finding.text for finding in report.findings}
+    assert "resampling to 48000 Hz was not finished" in said[(".48000.part",)]
+    assert "left by a run that was killed" in said[(f"16000/fold00/{left}",)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_clip_that_is_no_plain_file_is_broken(stroke, kind):
+    clip = first_clip(stroke)
+    clip.unlink()
+    os.mkfifo(clip) if kind == "pipe" else clip.symlink_to("/dev/zero")
+    assert "broken at 16000 Hz: no plain file" in texts(stroke)
+
+
+def test_resampling_goes_through_no_link_and_makes_clips_anew_that_were_cut(stroke, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (stroke / ".48000.part").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(TaskError, match="leads out"):
+        resample_task(read_task(stroke), 48000)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (stroke / ".48000.part").unlink()
+    resample_task(read_task(stroke), 48000)
+    clip = next((stroke / "48000" / "fold00").iterdir())
+    whole = clip.read_bytes()
+    for damaged in (b"", whole[:-100]):
+        clip.write_bytes(damaged)
+        assert resample_task(read_task(stroke), 48000) == 1
+        assert clip.read_bytes() == whole

@@ -169,7 +169,7 @@ def test_a_second_digest_reads_no_audio(tasks_dir, monkeypatch):
     task = read_task(tasks_dir / PITCH)
     first = task.data_sha256(16000)
     read: list[Path] = []
-    monkeypatch.setattr(task_digest, "_file_sha256", lambda path: read.append(path) or "")
+    monkeypatch.setattr(task_digest, "file_sha256", lambda path: read.append(path) or "")
     assert task.data_sha256(16000) == first and not read
 
 

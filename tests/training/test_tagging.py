@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_inputs import GOLDEN
+from golden_inputs import GOLDEN, TOLERANCE
 
 from hear_models.datasets.gise51 import mixture_folder, multi_hot
 from hear_models.datasets.labelled_scenes import KINDS, SCENE_S, labelled_scene, labelled_scenes, scene_events
@@ -29,11 +29,6 @@ FOLDER = GOLDEN / "gise51"
 CORPUS = FOLDER / "corpus"
 STEPS = np.load(FOLDER / "train_steps.npz")
 CLASSES = ["Cough", "Dog", "Keys_jangling", "Tap", "Trumpet"]
-# Rounding grows: Adam divides by gradients that are nearly zero. Other instruction sets (AVX2 instead of AVX512) move
-# the gradient norms of the third step by 1.4e-2, two threads instead of one those of the first by 1e-3, which is also
-# what the golden files allow. So one thread computes here.
-LOSS_TOLERANCE = (1e-6, 1e-5, 5e-5)  # of the third: 1e-7 in torch's own memory layout, 1.1e-5 channels last
-GRADIENT_TOLERANCE = (1e-3, 1e-2, 5e-2)
 
 
 @pytest.fixture(scope="module")
@@ -65,27 +60,66 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def own_layout(monkeypatch):
+    """Convolutions in torch's own memory layout, whose rounding hardly depends on the kind of CPU.
+
+    With channels last, which is quicker, oneDNN sums in an order of the CPU's own: gradients of the first step were
+    seen 4e-6 and 3.7e-3 away from the authors', on two kinds of CPU; in torch's own layout 1.3e-6 and 1.7e-6. Later
+    all rounding grows, as Adam divides by gradients that are nearly zero.
+    """
+    monkeypatch.setattr(torch, "channels_last", torch.contiguous_format)
+
+
+def allowed(what: str) -> float:
+    return TOLERANCE[f"GISE-51, {what}"]
+
+
 @pytest.mark.parametrize("kind", ["bce", "focal"])
-def test_three_optimiser_steps_are_those_of_the_authors(kind, official, one_thread):
+def test_three_optimiser_steps_are_those_of_the_authors(kind, official, one_thread, own_layout):
     model = load_model(official).train()
     adam = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     for step in range(3):
         loss = tagging_loss(model, authors_batch(kind, step), Tagging(loss=kind))
         adam.zero_grad()
         loss.backward()
-        assert loss.item() == pytest.approx(float(STEPS[f"{kind}/loss{step}"]), rel=LOSS_TOLERANCE[step])
-        gradients = norms(parameter.grad for parameter in model.parameters())
-        np.testing.assert_allclose(gradients, STEPS[f"{kind}/gradnorm{step}"], rtol=GRADIENT_TOLERANCE[step])
+        expected = float(STEPS[f"{kind}/loss{step}"])
+        which = "first training step" if step == 0 else "training steps"
+        assert loss.item() == pytest.approx(expected, rel=allowed(f"{which}, loss, relative"))
+        gradients, theirs = norms(parameter.grad for parameter in model.parameters()), STEPS[f"{kind}/gradnorm{step}"]
+        limit = allowed("training steps, gradient norms, relative") * theirs.max()
+        np.testing.assert_allclose(gradients, theirs, rtol=0, atol=limit)
+        if step == 0:
+            each = allowed("first training step, each gradient norm")
+            np.testing.assert_allclose(gradients, theirs, rtol=each)
         adam.step()
-        np.testing.assert_allclose(norms(model.parameters()), STEPS[f"{kind}/parnorm{step}"], rtol=5e-4)
+        each = allowed("training steps, each parameter's norm")
+        np.testing.assert_allclose(norms(model.parameters()), STEPS[f"{kind}/parnorm{step}"], rtol=each)
         statistics = norms(buffer for name, buffer in model.named_buffers() if "running" in name)
         theirs = STEPS[f"{kind}/bufnorm{step}"]
-        np.testing.assert_allclose(statistics, theirs[np.arange(len(theirs)) % 3 < 2], rtol=1e-4)  # without counters
-    np.testing.assert_allclose(model.head.bias.detach(), STEPS[f"{kind}/linear_bias"], rtol=0, atol=2e-4)
-    stem = model.body
-    np.testing.assert_allclose(stem.conv1.weight[0].detach(), STEPS[f"{kind}/conv1_w0"], rtol=0, atol=2e-4)
-    np.testing.assert_allclose(stem.bn1.running_mean, STEPS[f"{kind}/bn1_rm"], rtol=0, atol=1e-4)
-    np.testing.assert_allclose(stem.bn1.running_var, STEPS[f"{kind}/bn1_rv"], rtol=1e-4)
+        theirs = theirs[np.arange(len(theirs)) % 3 < 2]  # without counters
+        np.testing.assert_allclose(statistics, theirs, rtol=allowed("training steps, each statistic's norm"))
+    bias, filters = (allowed(f"training steps, {what}") for what in ("bias of the head", "filters"))
+    np.testing.assert_allclose(model.head.bias.detach(), STEPS[f"{kind}/linear_bias"], rtol=0, atol=bias)
+    stem, each = model.body, allowed("training steps, each statistic's norm")
+    np.testing.assert_allclose(stem.conv1.weight[0].detach(), STEPS[f"{kind}/conv1_w0"], rtol=0, atol=filters)
+    np.testing.assert_allclose(stem.bn1.running_mean, STEPS[f"{kind}/bn1_rm"], rtol=0, atol=each)
+    np.testing.assert_allclose(stem.bn1.running_var, STEPS[f"{kind}/bn1_rv"], rtol=each)
+
+
+@pytest.mark.parametrize("kind", ["bce", "focal"])
+def test_the_first_step_in_the_layout_that_training_uses(kind, official, one_thread):
+    """Channels last: the same sums in another order (see `own_layout`)."""
+    model = load_model(official).train()
+    loss = tagging_loss(model, authors_batch(kind, 0), Tagging(loss=kind))
+    loss.backward()
+    expected = float(STEPS[f"{kind}/loss0"])
+    assert loss.item() == pytest.approx(expected, rel=allowed("first training step, loss, relative"))
+    gradients, theirs = norms(parameter.grad for parameter in model.parameters()), STEPS[f"{kind}/gradnorm0"]
+    limit = allowed("training steps, gradient norms, relative") * theirs.max()
+    np.testing.assert_allclose(gradients, theirs, rtol=0, atol=limit)
+    each = allowed("first training step, channels last, each gradient norm")
+    np.testing.assert_allclose(gradients, theirs, rtol=each)
 
 
 def small(**changes) -> Recipe:

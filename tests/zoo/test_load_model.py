@@ -259,3 +259,17 @@ def test_default_stands_first_in_the_list():
     entries = list_models()
     assert entries[0].name == "mwmae-nano" and entries[0].default
     assert len({entry.name for entry in entries}) == len(entries)
+
+
+def test_what_another_thread_draws_while_a_model_is_loaded_is_drawn_once(monkeypatch):
+    drawn: list[torch.Tensor] = []
+    build = loading.new_model
+
+    def meanwhile(*arguments, **options):
+        drawn.append(torch.rand(4))
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(loading, "new_model", meanwhile)
+    load_model("mwmae-nano")
+    drawn.append(torch.rand(4))
+    assert not torch.equal(*drawn)

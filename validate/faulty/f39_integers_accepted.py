@@ -4,7 +4,7 @@ from torch import Tensor
 
 from validate._base import Frames, hear_functions
 
-EXPECTED = ("refusals", "error", "int16")
+EXPECTED = ("refusals", "warning", "int16")
 
 
 class Model(Frames):

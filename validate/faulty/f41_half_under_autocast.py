@@ -7,7 +7,7 @@ from torch import Tensor
 
 from validate._base import Frames, hear_functions
 
-EXPECTED = ("autocast", "error", "torch.bfloat16")
+EXPECTED = ("autocast", "warning", "torch.bfloat16")
 
 
 class Model(Frames):

@@ -7,7 +7,6 @@ become null. Its pickles are never opened, so imported records have no predictio
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -18,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from hear_models.errors import HearModelsError, UsageError
-from hear_models.evaluation.judges.outcome import Fold
+from hear_models.errors import FileError, HearModelsError, UsageError
+from hear_models.evaluation.judges.outcome import Fold, by_metric
 from hear_models.evaluation.judges.protocols import PROTOCOLS
 from hear_models.evaluation.runs.record import IMPORTED, JudgeFacts, ModelFacts, Record, TaskFacts
+from hear_models.foreign import read_json, reading, walk
 from hear_models.tasks.known_tasks import UNOFFICIAL, USER, known_tasks
 from hear_models.tasks.task import METADATA, read_task
 
@@ -84,13 +84,9 @@ def import_folder(folder: str | os.PathLike[str], protocol: str | None = None) -
 
 def find_scores(folder: Path) -> Iterator[Path]:
     """The kit's score files below `folder`; a folder with one is not searched further (it holds the embeddings)."""
-    depth = len(folder.parts)
-    for where, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
+    for where, folders, files in walk(folder, DEEPEST):
         if SCORES_FILE in files:
-            yield Path(where) / SCORES_FILE
-            folders.clear()
-        if len(Path(where).parts) - depth >= DEEPEST:
+            yield where / SCORES_FILE
             folders.clear()
 
 
@@ -116,16 +112,12 @@ def aggregate_folds(folds: Mapping[str, Mapping[str, float]]) -> dict[str, float
 # --------------------------------------------------------------------------------------------------------- one file
 def _read(path: Path) -> _ScoresFile:
     content = _json(path)
-    try:
+    with reading(path, ImportedError, "Remove it, or run the kit again.", what="a result of hear-eval-kit"):
         folds = {name: _numbers(value) for name, value in content.items() if name not in NO_FOLDS}
         if not folds or any("test_score" not in fold for fold in folds.values()):
             raise ValueError("no split has a test_score")
         _check_aggregated(folds, content.get("aggregated_scores"))
         return _scores_file(path, content, folds)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ImportedError(
-            f"{path} is no result of hear-eval-kit: {error}. Remove it, or run the kit again."
-        ) from error
 
 
 def _scores_file(path: Path, content: dict[str, Any], folds: dict[str, dict[str, float]]) -> _ScoresFile:
@@ -160,6 +152,7 @@ def _scores_file(path: Path, content: dict[str, Any], folds: dict[str, dict[str,
         folds=splits,
         hyper_parameters=choice,
         warnings=warnings,
+        undefined=_undefined(folds),
     )
     return _ScoresFile(path, record, frozenset(possible & _protocols(choice)))
 
@@ -182,6 +175,17 @@ def _task(folder: Path, primary: str, higher_is_better: bool) -> TaskFacts:
 def slug(name: str) -> str:
     """A name as a folder's name: letters, digits and ._=+- stay."""
     return re.sub(r"[^\w.=+-]+", "-", name).strip("-.") or "model"
+
+
+def _undefined(folds: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Metric → which folds have no finite value of it, and what the kit wrote there."""
+    said: dict[str, dict[str, str]] = {}
+    for split, fold in folds.items():
+        for key, value in fold.items():
+            if _is_metric(key) and not math.isfinite(value):
+                wrote = "NaN" if math.isnan(value) else "infinity"
+                said.setdefault(split, {})[key.removeprefix("test_")] = f"hear-eval-kit wrote {wrote}"
+    return by_metric(said)
 
 
 def _is_metric(key: str) -> bool:
@@ -217,13 +221,9 @@ def _check_aggregated(folds: Mapping[str, Mapping[str, float]], written: Mapping
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ImportedError(f"{path} has more than {LARGEST_BYTES >> 20} MiB. The kit writes a few kilobytes.")
-        content = json.loads(path.read_text(encoding="utf-8"))  # reads Infinity, -Infinity and NaN too
-    except OSError as error:
-        raise ImportedError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
-    except (ValueError, RecursionError) as error:
-        raise ImportedError(f"{path} is not JSON: {error}. Run the kit's prediction step again.") from error
+        content = read_json(path, LARGEST_BYTES)  # reads Infinity, -Infinity and NaN too
+    except FileError as error:
+        raise ImportedError(f"{error} Run the kit's prediction step again.") from error
     if not isinstance(content, dict):
         raise ImportedError(f"{path} is no result of hear-eval-kit: it holds no JSON object. Remove it.")
     return content

@@ -16,6 +16,7 @@ from pathlib import PurePath
 from hear_models.checkpoints.manifest import read_manifests
 from hear_models.errors import UsageError
 from hear_models.evaluation.board.bootstrap import Comparison
+from hear_models.evaluation.board.identity import identities, labels
 from hear_models.evaluation.board.published import NO_VERDICT, Published, Verdict, find, lookup, verdict
 from hear_models.evaluation.board.results import Result
 from hear_models.evaluation.board.statistics import Aggregate, Interval, aggregate, interval
@@ -24,6 +25,7 @@ from hear_models.evaluation.judges.agreement import judges_agree
 from hear_models.evaluation.judges.protocols import NOT_COMPARABLE
 from hear_models.evaluation.judges.table import JUDGES
 from hear_models.evaluation.runs.record import ModelFacts, Record
+from hear_models.evaluation.runs.summary import seeds_text
 from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL, USER, known_tasks
 from hear_models.tasks.task import is_called
 
@@ -60,6 +62,14 @@ class Cell:
     comparison: Comparison | None = None
     published: Published | None = None  # None: nothing is printed beside this task at all
     verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """A model on a task with seeds that have no score: how many seeds it has there, and which have none, and why."""
+
+    seeds: int
+    why: str
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,9 @@ class Table:
     aggregate: Aggregate | None
     notes: list[str]
     resamples: int | None = None  # as asked for; None: the default
+    undefined: dict[tuple[str, str], Undefined] = field(
+        default_factory=dict
+    )  # (label, task name); a cell is of the other seeds
 
     @property
     def quick_look(self) -> bool:
@@ -151,19 +164,14 @@ def build(
 # -------------------------------------------------------------------------------------------------------- choosing
 def _choose(results: list[Result], options: Options) -> tuple[list[Result], list[str]]:
     notes: list[str] = []
-    kept, shuffled, empty = [], 0, []
+    kept, shuffled = [], 0
     for result in results:
-        record = result.record
-        if record.random_labels:
+        if result.record.random_labels:
             shuffled += 1
-        elif record.score is None:
-            empty.append(f"{record.model.name} on {record.task.name}, seed {record.seed}")
-        elif _wanted(record, options):
+        elif _wanted(result.record, options):
             kept.append(result)
     if shuffled:
         notes.append(f"{shuffled} results with shuffled labels are left out: leak tests, not scores.")
-    if empty:
-        notes.append(f"Left out, because the score is not defined: {'; '.join(empty)}.")
     if not kept:
         records = [result.record for result in results]
         raise UsageError(
@@ -230,24 +238,40 @@ def _table(
     options: Options,
     progress: Callable[[str], None] | None,
 ) -> Table:
-    labels = _labels([result.record.model for result in results])
+    identity = identities(results)
+    label_of = labels(identity(result.record) for result in results)
     of: dict[str, dict[str, dict[int, Result]]] = defaultdict(lambda: defaultdict(dict))  # label → task → seed
     for result in results:
-        _place(of[labels[_identity(result.record.model)]][result.record.task.name], result)
+        _place(of[label_of[identity(result.record)]][result.record.task.name], result)
     models = {label: next(iter(next(iter(tasks.values())).values())).record.model for label, tasks in of.items()}
     columns = _columns(of)
+    undefined = {
+        (label, task): Undefined(len(seeds), why)
+        for label, tasks in of.items()
+        for task, seeds in tasks.items()
+        if (why := _why_undefined(seeds))
+    }
     scores = {
         label: {
-            task: {seed: float(r.record.score or 0.0) for seed, r in sorted(seeds.items())}
+            task: {seed: float(r.record.score) for seed, r in sorted(seeds.items()) if r.record.score is not None}
             for task, seeds in tasks.items()
+            if any(r.record.score is not None for r in seeds.values())
         }
         for label, tasks in of.items()
     }
     rows = {label: ModelRow(label, model, _key(model, options)) for label, model in models.items()}
     whole, notes = (None, []) if protocol == NOT_COMPARABLE else _aggregate(scores, columns)
+    notes += _mixed_judges(of)
     cells = {}
     for number, column in enumerate(columns):
-        of_task = {label: tasks[column.name] for label, tasks in of.items() if column.name in tasks}
+        of_task = {
+            label: {seed: of[label][column.name][seed] for seed in tasks[column.name]}
+            for label, tasks in scores.items()
+            if column.name in tasks
+        }
+        if not of_task:
+            columns[number] = replace(column, ties="no model has a score")
+            continue
         intervals = {label: interval(scores[label][column.name].values()) for label in of_task}
         best = (min if column.lower_is_better else max)(intervals, key=lambda label: intervals[label].mean)
         marked = (
@@ -275,26 +299,30 @@ def _table(
             cells[(label, column.name)] = cell
     order = sorted(rows, key=lambda label: (-whole.of_means[label] if whole else 0.0, label))
     judges = tuple(sorted({result.record.judge.name for result in results}))
-    return Table(
-        protocol, origin, judges, columns, [rows[label] for label in order], cells, whole, notes, options.resamples
-    )
+    chosen = [rows[label] for label in order]
+    return Table(protocol, origin, judges, columns, chosen, cells, whole, notes, options.resamples, undefined)
 
 
-def _identity(model: ModelFacts) -> tuple[str, str, str]:
-    return (model.name, json.dumps(model.options, sort_keys=True), model.checkpoint_sha256 or model.slug)
+def _why_undefined(seeds: Mapping[int, Result]) -> str:
+    """Which of these seeds have no score, and why; "" if all have one."""
+    reasons: dict[str, list[int]] = defaultdict(list)
+    for seed, result in sorted(seeds.items()):
+        if result.record.score is None:
+            reasons[f"{result.record.task.primary} ({result.record.why_undefined})"].append(seed)
+    if not reasons:
+        return ""
+    return "; ".join(f"{seeds_text(of)}: {reason}" for reason, of in reasons.items())
 
 
-def _labels(models: Iterable[ModelFacts]) -> dict[tuple[str, str, str], str]:
-    """A name for each model: with its options, and with the start of its checkpoint's hash where two are alike."""
-    labels: dict[tuple[str, str, str], str] = {}
-    for model in models:
-        options = ", ".join(f"{key}={value}" for key, value in sorted(model.options.items()))
-        labels[_identity(model)] = f"{model.name} ({options})" if options else model.name
-    shown = list(labels.values())
-    return {
-        identity: f"{label} [{identity[2][:8]}]" if shown.count(label) > 1 else label
-        for identity, label in labels.items()
-    }
+def _mixed_judges(of: Mapping[str, Mapping[str, Mapping[int, Result]]]) -> list[str]:
+    """Which means are over seeds that different versions of a judge's code scored."""
+    mixed = []
+    for label, tasks in of.items():
+        for task, seeds in tasks.items():
+            versions = {(r.record.judge.name, r.record.code_sha256) for r in seeds.values()}
+            if len(versions) > len({name for name, _ in versions}):
+                mixed.append(f"{label} on {task}")
+    return [f"Seeds scored by different versions of a judge stand in one mean: {_list(mixed)}."] if mixed else []
 
 
 def _place(seeds: dict[int, Result], result: Result) -> None:

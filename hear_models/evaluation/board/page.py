@@ -18,6 +18,7 @@ from hear_models.evaluation.board.leaderboard import BEST, TIED, Board, Cell, Mo
 from hear_models.evaluation.board.published import NO_VERDICT, NOT_REPRODUCED, REPRODUCED, SEPARATOR, find
 from hear_models.evaluation.board.wording import (
     ABSENT,
+    UNDEFINED,
     caveats,
     introduction,
     number,
@@ -204,8 +205,8 @@ def _row(table: Table, row: ModelRow) -> str:
     cells = [f'<th scope="row" data-sort="{escape(row.label, quote=True)}">{escape(row.label)}{small}</th>']
     if table.aggregate:
         cells.append(_s_cell(table, row))
-    n = min(cell.interval.n for (label, _), cell in table.cells.items() if label == row.label)
-    cells.append(f'<td class="few" data-sort="{n}">{escape(seeds(table, row.label))}</td>')
+    shown = seeds(table, row.label)
+    cells.append(f'<td class="few" data-sort="{shown.partition("-")[0]}">{escape(shown)}</td>')
     cells += [_cell(table, row, column) for column in table.tasks]
     return f"<tr>{''.join(cells)}</tr>"
 
@@ -225,6 +226,9 @@ def _s_cell(table: Table, row: ModelRow) -> str:
 
 def _cell(table: Table, row: ModelRow, column: TaskColumn) -> str:
     cell = table.cells.get((row.label, column.name))
+    undefined = table.undefined.get((row.label, column.name))
+    if cell is None and undefined is not None:
+        return f'<td data-sort="">{UNDEFINED}<small>not defined: {escape(undefined.why)}</small></td>'
     if cell is None:
         return f'<td data-sort="">{ABSENT}<span class="unheard">no score</span></td>'
     mean, half_width = cell.interval.mean, cell.interval.half_width
@@ -256,6 +260,7 @@ def _axis(table: Table, column: TaskColumn) -> Axis:
 
 def _span(values: Iterable[tuple[float, float | None]]) -> Axis:
     ends = [end for mean, half_width in values for end in (mean - (half_width or 0), mean + (half_width or 0))]
+    ends = ends or [0.0, 1.0]  # no score at all
     return Axis(min(ends), max(ends))
 
 

@@ -7,15 +7,15 @@ carry as `published_scores`. A figure that is not there has a reason instead of 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hear_models.errors import HearModelsError, UsageError
+from hear_models.errors import FileError, HearModelsError, UsageError
 from hear_models.evaluation.board.statistics import Interval
+from hear_models.foreign import parse_json, read_text
 from hear_models.resources import resource
 
 SCHEMA = "hear-models/published/1"
@@ -215,10 +215,10 @@ def _all_tables(folder: Path) -> tuple[PublishedTable, ...]:
     found: list[PublishedTable] = []
     for path in sorted(folder.glob("*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_token)
+            content = parse_json(read_text(path), constants=False)
             if isinstance(content, dict) and content.get("schema") == SCHEMA:  # hear_tasks.json is of another kind
                 found.extend(_table(content, table) for table in content["tables"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (FileError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PublishedError(
                 f"{path} is not laid out as docs/leaderboard.md says: {error!r}. Correct it."
             ) from error
@@ -226,10 +226,6 @@ def _all_tables(folder: Path) -> tuple[PublishedTable, ...]:
     if twice := {key for key in keys if keys.count(key) > 1}:
         raise PublishedError(f"two rows have the key {min(twice)!r} in {folder}. Give one another group or model.")
     return tuple(found)
-
-
-def _no_token(token: str) -> Any:
-    raise ValueError(f"it holds {token}")
 
 
 def _table(content: dict[str, Any], table: dict[str, Any]) -> PublishedTable:

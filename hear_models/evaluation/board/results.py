@@ -13,6 +13,7 @@ from hear_models.evaluation.board.importing import SCORES_FILE, import_folder
 from hear_models.evaluation.judges.outcome import Predictions
 from hear_models.evaluation.runs.predictions import read_predictions
 from hear_models.evaluation.runs.record import Record, is_record, read_record
+from hear_models.tasks.task import MAC_LEAVINGS
 
 RECORD_NAME = re.compile(r".+\.seed-\d+\.json")
 
@@ -74,4 +75,6 @@ def _records(given: Path) -> Iterator[Path]:
         return
     for where, folders, files in os.walk(given):
         folders.sort()
-        yield from (Path(where) / name for name in sorted(files) if RECORD_NAME.fullmatch(name))
+        folders[:] = [name for name in folders if name != MAC_LEAVINGS]
+        records = (name for name in sorted(files) if RECORD_NAME.fullmatch(name) and not name.startswith("._"))
+        yield from (Path(where) / name for name in records)

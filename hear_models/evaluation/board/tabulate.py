@@ -42,8 +42,7 @@ def terminal(board: Board, width: int = WIDTH) -> str:
 def _blocks(table: Table, width: int) -> list[str]:
     """s(m) and the seeds first, then as many tasks a block as fit beside the models' names."""
     columns = [
-        (column.short, _aligned([score(table.cells.get((row.label, column.name)), column) for row in table.models]))
-        for column in table.tasks
+        (column.short, _aligned([score(table, row.label, column) for row in table.models])) for column in table.tasks
     ]
     columns.insert(0, ("seeds", [seeds(table, row.label) for row in table.models]))
     if table.aggregate:
@@ -197,7 +196,7 @@ def markdown(board: Board) -> str:
 def _md_score(table: Table, row: ModelRow, column: TaskColumn) -> str:
     cell = table.cells.get((row.label, column.name))
     if cell is None or cell.mark != BEST:
-        return _md(score(cell, column))
+        return _md(score(table, row.label, column))
     figure = mean_and_width(cell.interval.mean, cell.interval.half_width, column.percent)
     return f"**{_md(figure)}** {_md(MARKS[BEST])}"
 
@@ -243,7 +242,7 @@ def csv_text(board: Board) -> str:
         for table in board.tables
         for row in table.models
         for column in table.tasks
-        if (row.label, column.name) in table.cells
+        if (row.label, column.name) in table.cells or (row.label, column.name) in table.undefined
     ]
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -252,8 +251,10 @@ def csv_text(board: Board) -> str:
 
 
 def _csv_row(table: Table, row: ModelRow, column: TaskColumn) -> dict[str, object]:
-    cell = table.cells[(row.label, column.name)]
-    comparison, figure, judged, whole = cell.comparison, cell.published, cell.verdict, table.aggregate
+    cell = table.cells.get((row.label, column.name))
+    undefined = table.undefined.get((row.label, column.name))
+    comparison, figure, judged = (cell.comparison, cell.published, cell.verdict) if cell else (None, None, None)
+    whole = table.aggregate
     spread = whole.intervals[row.label] if whole else None
     return {
         "protocol": table.protocol,
@@ -262,15 +263,18 @@ def _csv_row(table: Table, row: ModelRow, column: TaskColumn) -> dict[str, objec
         "trained": row.model.trained,
         "options": ", ".join(f"{key}={value}" for key, value in sorted(row.model.options.items())),
         "checkpoint_sha256": row.model.checkpoint_sha256,
+        "weights_sha256": row.model.weights_sha256,
+        "code_sha256": row.model.code_sha256,
         "task": column.name,
         "metric": column.metric,
         "lower_is_better": column.lower_is_better,
-        "judges": " ".join(cell.judges),
-        "seeds": " ".join(map(str, cell.scores)),
-        "mean": cell.interval.mean,
-        "half_width_95": cell.interval.half_width,
+        "judges": " ".join(cell.judges if cell else table.judges),
+        "seeds": " ".join(map(str, cell.scores)) if cell else None,
+        "mean": cell.interval.mean if cell else None,
+        "half_width_95": cell.interval.half_width if cell else None,
+        "not_defined": undefined.why if undefined else None,
         "interval_over": "probe seeds only",
-        "mark": cell.mark,
+        "mark": cell.mark if cell else None,
         "difference_from_best": comparison.difference if comparison else None,
         "p": comparison.p if comparison else None,
         "p_holm": comparison.p_holm if comparison else None,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hear_models.evaluation.board.bootstrap import ALPHA, RESAMPLES
-from hear_models.evaluation.board.leaderboard import BEST, ORIGINS, TIED, Cell, Table, TaskColumn
+from hear_models.evaluation.board.leaderboard import BEST, ORIGINS, TIED, Table, TaskColumn
 from hear_models.evaluation.board.published import EXPECTED_POINTS, Published, public_best
 from hear_models.evaluation.board.statistics import Interval
 from hear_models.evaluation.runs.record import IMPORTED
 from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL
 
 ABSENT = "-"
+UNDEFINED = "n.d."
 MARKS = {BEST: "*", TIED: "="}
 
 
@@ -30,10 +31,11 @@ def mean_and_width(mean: float | None, half_width: float | None, percent: bool =
     return number(mean, percent) + width
 
 
-def score(cell: Cell | None, column: TaskColumn) -> str:
-    """A cell's mean, half width and mark: "81.2 ±0.4 *"."""
+def score(table: Table, label: str, column: TaskColumn) -> str:
+    """A cell's mean, half width and mark, "81.2 ±0.4 *"; "n.d." for a score that is not defined, "-" for none."""
+    cell = table.cells.get((label, column.name))
     if cell is None:
-        return ABSENT
+        return UNDEFINED if (label, column.name) in table.undefined else ABSENT
     mark = f" {MARKS[cell.mark]}" if cell.mark in MARKS else ""
     return mean_and_width(cell.interval.mean, cell.interval.half_width, column.percent) + mark
 
@@ -56,6 +58,7 @@ def published_figure(figure: Published | None) -> str:
 def seeds(table: Table, label: str) -> str:
     """How many seeds a model has: "10", or "3-10" where tasks differ."""
     counts = {cell.interval.n for (name, _), cell in table.cells.items() if name == label}
+    counts |= {found.seeds for key, found in table.undefined.items() if key[0] == label and key not in table.cells}
     return str(min(counts)) if len(counts) == 1 else f"{min(counts)}-{max(counts)}"
 
 
@@ -77,11 +80,19 @@ def caveats(table: Table, marks: Mapping[str, str] = MARKS) -> list[str]:
     )
     if not table.quick_look:
         lines += [*_aggregate(table), *_ties(table, marks)]
+    lines += _undefined(table)
     lines += table.notes
     lines += [f"{row.label}: {remark}." for row in table.models for remark in row.remarks]
     if lower := [column.short for column in table.tasks if column.lower_is_better]:
         lines.append(f"Lower is better: {', '.join(lower)}.")
     return lines
+
+
+def _undefined(table: Table) -> list[str]:
+    shorts = {column.name: column.short for column in table.tasks}
+    lines = [f"{label} on {shorts[task]}, {found.why}" for (label, task), found in table.undefined.items()]
+    about = f"{UNDEFINED}: not defined, which is not 0; such seeds are in no mean."
+    return [f"{about} {'; '.join(lines)}."] if lines else []
 
 
 def _origin(table: Table) -> list[str]:

@@ -51,6 +51,7 @@ class EmbeddingCache:
         """What was noted when the folder was finished under this very key; None if it was not."""
         if not (self.folder / DONE).exists():
             return None
+        remove_left_over(self.folder.parent)  # of a run that was killed at its very end
         notes = _read_notes(self.folder)
         return notes if notes and notes.get("sha256") == self.sha256 and "dim" in notes else None
 

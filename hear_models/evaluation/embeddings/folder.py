@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from hear_models.errors import HearModelsError
+from hear_models.errors import FileError, HearModelsError
+from hear_models.foreign import open_plain, read_json, read_text
 
 
 class EmbeddingFolderError(HearModelsError):
     """A folder of embeddings lacks a file, or two of its files disagree."""
+
+
+LARGEST_TABLE = 1 << 29  # bytes
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,10 @@ def read_embedding_folder(path: str | os.PathLike[str]) -> EmbeddingFolder:
 def read_vocabulary(path: Path) -> tuple[str, ...]:
     """The labels of labelvocabulary.csv (header `idx,label`) in the order of their index, as strings."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = {int(row["idx"]): str(row["label"]) for row in csv.DictReader(file)}
-    except OSError as error:
-        raise EmbeddingFolderError(
-            f"{path} cannot be read: {error.strerror or error}. Embed the task again."
-        ) from error
+        table = csv.DictReader(io.StringIO(read_text(path, LARGEST_TABLE), newline=""))
+        rows = {int(row["idx"]): str(row["label"]) for row in table}
+    except FileError as error:
+        raise EmbeddingFolderError(f"{str(error).rpartition('. ')[0]}. Embed the task again.") from error
     except (KeyError, TypeError, ValueError, csv.Error, UnicodeDecodeError) as error:
         raise EmbeddingFolderError(f"{path} is no vocabulary. It must have the columns idx and label.") from error
     if sorted(rows) != list(range(len(rows))) or not rows:
@@ -160,7 +162,10 @@ def _read_embeddings(folder: Path, name: str) -> np.ndarray:
     if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)):
         raise EmbeddingFolderError(f"{folder / name}.embedding-dimensions.json must be [rows, width].")
     try:  # raw float32 without a header, whatever the name says
-        values = np.fromfile(path, dtype="<f4")
+        with open_plain(path) as file:
+            values = np.fromfile(file, dtype="<f4")
+    except FileError as error:
+        raise EmbeddingFolderError(f"{str(error).rpartition('. ')[0]}. Embed the task again.") from error
     except OSError as error:
         raise EmbeddingFolderError(
             f"{path} cannot be read: {error.strerror or error}. Embed the task again."
@@ -195,10 +200,6 @@ def _check_rows(folder: Path, name: str, rows: int, expected: int, of: str) -> N
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EmbeddingFolderError(
-            f"{path} cannot be read: {error.strerror or error}. Embed the task again."
-        ) from error
-    except ValueError as error:
-        raise EmbeddingFolderError(f"{path} is not JSON: {error}. Embed the task again.") from error
+        return read_json(path, LARGEST_TABLE)
+    except FileError as error:
+        raise EmbeddingFolderError(f"{str(error).rpartition('. ')[0]}. Embed the task again.") from error

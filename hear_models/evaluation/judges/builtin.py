@@ -21,7 +21,16 @@ import torch
 from hear_models.evaluation.embeddings.folder import EmbeddingFolder
 from hear_models.evaluation.judges.events import frames_by_file, make_events
 from hear_models.evaluation.judges.network import activation
-from hear_models.evaluation.judges.outcome import Fold, Outcome, Predictions
+from hear_models.evaluation.judges.outcome import (
+    Fold,
+    Outcome,
+    Predictions,
+    Reasons,
+    by_metric,
+    mean_scores,
+    why_events_undefined,
+    why_undefined,
+)
 from hear_models.evaluation.judges.protocols import Protocol
 from hear_models.evaluation.judges.rows import DataSplit, Rows, data_splits, read_rows, training_rows
 from hear_models.evaluation.judges.training import Draws, Goal, Trained, split_logits, train
@@ -39,6 +48,7 @@ class _Tested:
     scores: dict[str, float]
     predictions: Predictions
     events: dict[str, list[dict[str, Any]]]
+    undefined: Reasons
 
 
 def judge(
@@ -78,15 +88,9 @@ def judge(
         for plan, best in zip(plans, trained, strict=True)
     ]
     primary = str(folder.metadata["evaluation"][0])
-    means = {name: _mean([fold.scores[name] for fold in folds]) for name in folds[0].scores}
-    warnings = list(search.warnings)
-    score = means[primary]
-    if score is None:
-        # an event task whose probe never predicted anything: the kit writes NaN
-        warnings.append(f"{primary} is not a number; 0.0 is given as the score.")
-        score = 0.0
+    means = mean_scores(folds)
     return Outcome(
-        score=score,
+        score=means[primary],
         scores=means,
         folds=folds,
         hyper_parameters=dict(trained[0].hyper_parameters),
@@ -96,9 +100,10 @@ def judge(
         threads=THREADS,
         wall_s=time.perf_counter() - wall,
         cpu_s=time.process_time() - cpu,
-        warnings=warnings,
+        warnings=list(search.warnings),
         postprocessing=dict(trained[0].postprocessing or {}),
         events={name: found.events for name, found in tested.items() if found.events},
+        undefined=by_metric({name: found.undefined for name, found in tested.items()}),
     )
 
 
@@ -145,13 +150,14 @@ class _Search:
         predictions = Predictions(list(rows.files), target, outputs, logits.cpu().numpy(), rows.timestamps_ms)
         metrics = [str(metric) for metric in self.folder.metadata["evaluation"]]
         if not set(metrics) & set(EVENT_METRICS):
-            return _Tested({metric: score_clips(metric, outputs, target) for metric in metrics}, predictions, {})
+            scores = {metric: score_clips(metric, outputs, target) for metric in metrics}
+            return _Tested(scores, predictions, {}, why_undefined(scores, outputs, target, self.folder.labels))
         events = self._events(rows, outputs, best)
         reference = self._reference(plan.test)
-        scores: dict[str, float] = {}
+        scores = {}
         for metric in metrics:
             scores.update(score_events(metric, events, reference, self.folder.labels))
-        return _Tested(scores, predictions, events)
+        return _Tested(scores, predictions, events, why_events_undefined(scores, events, reference))
 
     def _events(self, rows: Rows, outputs: np.ndarray, best: Trained) -> dict[str, list[dict[str, Any]]]:
         assert rows.timestamps_ms is not None and best.postprocessing is not None, "event metrics: event tasks only"
@@ -160,11 +166,6 @@ class _Search:
 
     def _reference(self, split: str) -> Events:
         return self.folder.events(split) if self.goal.postprocessing else {}
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 @contextmanager

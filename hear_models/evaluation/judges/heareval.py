@@ -36,7 +36,15 @@ from hear_models.evaluation.judges.heareval_environment import (
     ensure_environment,
     kill,
 )
-from hear_models.evaluation.judges.outcome import Fold, Outcome, Predictions
+from hear_models.evaluation.judges.outcome import (
+    Fold,
+    Outcome,
+    Predictions,
+    by_metric,
+    mean_scores,
+    why_events_undefined,
+    why_undefined,
+)
 from hear_models.evaluation.judges.protocols import GRIDS, Protocol
 from hear_models.files import scratch_folder
 
@@ -256,7 +264,7 @@ def _outcome(folder: EmbeddingFolder, written: Path, report: dict[str, Any], wal
     content = json.loads((written / "test.predicted-scores.json").read_text(encoding="utf-8"))
     metrics = list(folder.metadata["evaluation"])
     choice = {key: plain_hyper_parameter(value) for key, value in content["hparams"].items()}
-    folds, predictions, events = [], {}, {}
+    folds, predictions, events, undefined = [], {}, {}, {}
     for split, scores in content.items():
         if not isinstance(scores, dict) or "test_score" not in scores or split == "aggregated_scores":
             continue
@@ -276,13 +284,15 @@ def _outcome(folder: EmbeddingFolder, written: Path, report: dict[str, Any], wal
             )
         if (path := written / f"{split}.events.json").is_file():
             events[split] = json.loads(path.read_text(encoding="utf-8"))
-    names = list(folds[0].scores)
-    means = {name: _mean([fold.scores[name] for fold in folds]) for name in names}
-    score = means[metrics[0]]
-    if score is None:
-        raise JudgeError(f"hear-eval-kit {KIT_VERSION} gave {folder.path.name} no finite {metrics[0]}.")
+        values = dict(_metrics(scores, metrics))
+        if path.is_file():
+            undefined[split] = why_events_undefined(values, events[split], folder.events(split))
+        else:
+            found = predictions[split]
+            undefined[split] = why_undefined(values, found.prediction, found.target, folder.labels)
+    means = mean_scores(folds)
     return Outcome(
-        score=score,
+        score=means[metrics[0]],
         scores=means,
         folds=folds,
         hyper_parameters=choice,
@@ -295,6 +305,7 @@ def _outcome(folder: EmbeddingFolder, written: Path, report: dict[str, Any], wal
         postprocessing=dict(content["postprocessing"]),
         events=events,
         versions={**report["versions"]["borrowed"], **report["versions"]["pinned"]},
+        undefined=by_metric(undefined),
     )
 
 
@@ -318,8 +329,3 @@ def plain_hyper_parameter(value: Any) -> Any:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if len(known) == len(values) else None

@@ -17,7 +17,7 @@ import numpy as np
 
 from hear_models.errors import UsageError
 from hear_models.evaluation.embeddings.folder import EmbeddingFolder, Split
-from hear_models.evaluation.judges.outcome import Fold, Outcome, Predictions
+from hear_models.evaluation.judges.outcome import Fold, Outcome, Predictions, by_metric, mean_scores, why_undefined
 from hear_models.evaluation.judges.protocols import Protocol
 from hear_models.metrics.clips import finite, score_clips
 
@@ -51,7 +51,8 @@ def _judge(folder: EmbeddingFolder, kind: str, seed: int, random_labels: bool) -
     multiclass = folder.metadata["prediction_type"] == "multiclass"
     targets = {name: target_matrix(split, folder.labels) for name, split in splits.items()}
     generator = np.random.default_rng(seed)
-    folds, predictions, said = [], {}, []
+    folds, predictions, said, undefined = [], {}, [], {}
+    metrics = folder.metadata["evaluation"]
     for test in tested_splits(folder):
         rest = [name for name in folder.splits if name != test]
         x = np.concatenate([splits[name].embeddings for name in rest])
@@ -63,10 +64,12 @@ def _judge(folder: EmbeddingFolder, kind: str, seed: int, random_labels: bool) -
             output = FITS[kind](x, y, splits[test].embeddings, multiclass)
         said += [f"{test}: {str(warning.message).splitlines()[0]}" for warning in caught]
         predictions[test] = Predictions(splits[test].files, targets[test], output)
-        folds.append(Fold(test, _scores(folder, targets[test], output)))
+        found = {metric: score_clips(metric, output, targets[test]) for metric in metrics}
+        folds.append(Fold(test, {metric: finite(value) for metric, value in found.items()}))
+        undefined[test] = why_undefined(found, output, targets[test], folder.labels)
     scores = mean_scores(folds)
     return Outcome(
-        score=_number(scores[folder.metadata["evaluation"][0]]),
+        score=scores[metrics[0]],
         scores=scores,
         folds=folds,
         hyper_parameters={"C": 1.0, "standardised": True} if kind == "linear" else {"neighbours": NEIGHBOURS},
@@ -77,6 +80,7 @@ def _judge(folder: EmbeddingFolder, kind: str, seed: int, random_labels: bool) -
         wall_s=time.perf_counter() - began,
         cpu_s=time.process_time() - cpu_began,
         warnings=list(dict.fromkeys(said)),
+        undefined=by_metric(undefined),
     )
 
 
@@ -118,8 +122,13 @@ def fit_linear(x: np.ndarray, y: np.ndarray, test: np.ndarray, multiclass: bool)
         model = LogisticRegression(C=1.0, max_iter=ITERATIONS).fit(x, classes)
         output[:, model.classes_] = model.predict_proba(test)
         return output
-    network = MLPClassifier((), solver="lbfgs", alpha=1.0, max_iter=ITERATIONS, random_state=0)
-    output[:] = network.fit(x, y).predict_proba(test).reshape(len(test), -1)
+    varied = np.flatnonzero((y != y[0]).any(axis=0))  # of the others nothing can be learnt but what they always are
+    output[:] = y[0]
+    if len(varied):
+        network = MLPClassifier((), solver="lbfgs", alpha=1.0, max_iter=ITERATIONS, random_state=0)
+        said = y[:, varied] if len(varied) > 1 else y[:, varied[0]]
+        shares = network.fit(x, said).predict_proba(test)
+        output[:, varied] = shares if len(varied) > 1 else shares[:, 1:]  # of one class: of its absence, its presence
     return output
 
 
@@ -136,23 +145,3 @@ FITS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, bool], np.ndarray]
     "linear": fit_linear,
     "knn": fit_knn,
 }
-
-
-# ------------------------------------------------------------------------------------------------------------- scores
-def _scores(folder: EmbeddingFolder, target: np.ndarray, prediction: np.ndarray) -> dict[str, float | None]:
-    metrics = folder.metadata["evaluation"]
-    return {metric: finite(score_clips(metric, prediction, target)) for metric in metrics}
-
-
-def mean_scores(folds: list[Fold]) -> dict[str, float | None]:
-    """Metric → mean over the folds; None where a fold has None."""
-    means: dict[str, float | None] = {}
-    for name in folds[0].scores:
-        values = [fold.scores[name] for fold in folds]
-        known = [value for value in values if value is not None]
-        means[name] = float(np.mean(known)) if len(known) == len(values) else None
-    return means
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value

@@ -57,6 +57,7 @@ class Judge:
         preparation: "module:function" that a run calls once, with a function that says a sentence, before its workers
             start: for what takes minutes and would be done by each of them.
         same_bits_as: the judge of record, of a judge whose logits agreement.py compares with its.
+        is_the_kit: whether it stops at what stops the released kit.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Judge:
     files: tuple[Path, ...] = ()
     preparation: str | None = None
     same_bits_as: str | None = None
+    is_the_kit: bool = False
 
     def judge(self, folder: EmbeddingFolder, protocol: Protocol, seed: int, *, random_labels: bool = False) -> Outcome:
         """Ask the judge; raises what it raises."""
@@ -95,6 +97,7 @@ _ROWS = (
         shuffles=False,
         files=(HERE / "heareval-requirements.txt", HERE / "heareval-sources.txt"),
         preparation="heareval_environment:ensure_environment",
+        is_the_kit=True,
     ),
     Judge(
         name="probe-linear",

@@ -74,6 +74,7 @@ class Job:
     name: str  # for people
     patient: bool = False  # waits where another run does the same job; otherwise it says so and is tried later
     command: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # about model and task, for the record
 
 
 # ------------------------------------------------------------------------------------------ what lies there already
@@ -179,6 +180,7 @@ class JobResult:
     score: float | None
     wall_s: float  # without the start of the worker
     busy: bool = False  # another run does this job at the moment
+    why_undefined: str = ""  # why there is no score
 
 
 def run_job(job: Job) -> JobResult:
@@ -217,8 +219,9 @@ def _judge(job: Job, path: Path) -> JobResult:
     folder = read_embedding_folder(job.folder)
     outcome = judge.judge(folder, protocol(inputs.protocol), job.seed, random_labels=inputs.random_labels)
     sha256 = write_predictions(path.with_suffix(".npz"), outcome.predictions, outcome.events)
-    write_record(path, record_of(job, outcome, sha256))
-    return JobResult(outcome.score, outcome.wall_s)
+    record = record_of(job, outcome, sha256)
+    write_record(path, record)
+    return JobResult(outcome.score, outcome.wall_s, why_undefined=record.why_undefined)
 
 
 def record_of(job: Job, outcome: Outcome, predictions_sha256: str | None = None) -> Record:
@@ -250,7 +253,8 @@ def record_of(job: Job, outcome: Outcome, predictions_sha256: str | None = None)
         cpu_s=outcome.cpu_s,
         command=list(job.command),
         random_labels=inputs.random_labels,
-        warnings=[*_quick_look(inputs), *outcome.warnings],
+        warnings=[*_quick_look(inputs), *job.warnings, *outcome.warnings],
+        undefined=outcome.undefined,
     )
 
 

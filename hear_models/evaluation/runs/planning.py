@@ -18,7 +18,8 @@ from hear_models.evaluation.runs.record import ModelFacts, Record, TaskFacts, We
 from hear_models.evaluation.runs.settings import Request
 from hear_models.metrics.clips import LOWER_IS_BETTER
 from hear_models.subjects.loaded import Loaded
-from hear_models.subjects.subject import Subject, parse_options, resolve
+from hear_models.subjects.subject import Subject, parse_options, resolve, told_apart
+from hear_models.tasks.check import Finding, check_task
 from hear_models.tasks.task import EVENT, Task, list_tasks
 
 SHOWN_STALE = 3
@@ -40,6 +41,7 @@ class ModelOnTask:
     done: dict[int, Record] = field(default_factory=dict)  # seed → the record that is there
     stale: dict[Path, Stale] = field(default_factory=dict)  # record of other inputs → what is another one
     loaded: Loaded | None = None  # kept when it is the only model
+    warnings: tuple[str, ...] = ()  # about this model on this task, for its records
 
     @property
     def name(self) -> str:
@@ -79,10 +81,13 @@ def make_plan(request: Request, device: str) -> RunPlan:
     code = code_of(request.judge)
     short = short_names(tasks)
     pairs = []
+    checks = TaskChecks(of_the_kit=find_judge(request.judge).is_the_kit)
     for subject in subjects:
         loaded = subject.load(device)  # now, so that a model that does not load is told before hours of work
         for task in tasks:
             pair = _pair(request, loaded, task, code)
+            if pair.todo:
+                pair.error = checks.problem(task, loaded.sample_rate)
             pair.short = short[task.name]
             pair.loaded = loaded if len(subjects) == 1 else None
             pairs.append(pair)
@@ -91,6 +96,28 @@ def make_plan(request: Request, device: str) -> RunPlan:
     if plan.stale and not request.overwrite and not request.is_quick_look:
         _refuse_stale(plan.stale, Path(request.results))
     return plan
+
+
+@dataclass
+class TaskChecks:
+    """The quick part of `hear-models tasks check`, once for each task and sample rate: headers, labels, metrics."""
+
+    of_the_kit: bool  # what stops the released kit counts too
+    _known: dict[tuple[Path, int], str | None] = field(default_factory=dict)
+
+    def problem(self, task: Task, sample_rate: int) -> str | None:
+        """The first thing that would make a score wrong, or a judge fail."""
+        key = (task.folder, sample_rate)
+        if key not in self._known:
+            report = check_task(task.folder, sample_rates=[sample_rate])
+            finding = report.first_error(of_the_kit=self.of_the_kit)
+            self._known[key] = None if finding is None else self._sentence(task, finding)
+        return self._known[key]
+
+    def _sentence(self, task: Task, finding: Finding) -> str:
+        more = f" and {len(finding.files) - 1} more" if len(finding.files) > 1 else ""
+        files = f" ({finding.files[0]}{more})" if finding.files else ""
+        return f"{task.name}: {finding.text}{files}. `hear-models tasks check` lists everything wrong."
 
 
 def _tasks(request: Request) -> tuple[list[Task], list[str]]:
@@ -107,21 +134,20 @@ def _tasks(request: Request) -> tuple[list[Task], list[str]]:
 
 def _subjects(request: Request) -> list[Subject]:
     options = parse_options(request.settings)
-    subjects = [
-        resolve(name, options, allow_untrained=request.allow_untrained, how="--allow-untrained")
-        for name in request.models
-    ]
+    titles = request.names or [""] * len(request.models)
+    subjects = told_apart(
+        [
+            resolve(name, options, allow_untrained=request.allow_untrained, how="--allow-untrained", title=title)
+            for name, title in zip(request.models, titles, strict=True)
+        ]
+    )
     floors = [resolve(name, {}) for name in request.floors]
-    subjects += [floor for floor in floors if floor.slug not in {subject.slug for subject in subjects}]
-    slugs = Counter(subject.slug for subject in subjects)
-    if twice := [subject.name for subject in subjects if slugs[subject.slug] > 1]:
-        raise UsageError(f"{' and '.join(twice)} are the same model. Name it once.")
-    return subjects
+    return subjects + [floor for floor in floors if floor.slug not in {subject.slug for subject in subjects}]
 
 
 def _pair(request: Request, loaded: Loaded, task: Task, code: str) -> ModelOnTask:
     subject = loaded.subject
-    pair = ModelOnTask(subject, task, model_of(subject), task_of(task, None), request.seed_list)
+    pair = ModelOnTask(subject, task, model_of(loaded), task_of(task, None), request.seed_list)
     try:
         key = key_sha256(loaded, task)
         pair.facts = task_of(task, task.data_sha256(loaded.sample_rate))
@@ -176,11 +202,14 @@ def _refuse_older_code(stale: dict[Path, Stale], results: Path) -> NoReturn:
     )
 
 
-def model_of(subject: Subject) -> ModelFacts:
-    """The record's words for a subject."""
+def model_of(loaded: Loaded) -> ModelFacts:
+    """The record's words for a model."""
+    subject = loaded.subject
     file = subject.checkpoint.name if subject.checkpoint else None
-    return ModelFacts(
-        name=name_of(subject.name),
+    return ModelFacts.identified(
+        weights_sha256=loaded.weights_sha256,
+        code_sha256=subject.code_sha256,
+        name=subject.title,
         slug=subject.slug,
         module=subject.module,
         trained=subject.trained,
@@ -189,14 +218,6 @@ def model_of(subject: Subject) -> ModelFacts:
         checkpoint_sha256=subject.checkpoint_sha256,
         checkpoint=Weights(file, subject.revision),
     )
-
-
-def name_of(given: str) -> str:
-    """A model's name for tables: of files their names without folders ("runs/a.safetensors" → "a")."""
-    if given.startswith("hf://"):
-        return given
-    parts = [Path(part).name for part in given.split(":")]
-    return ":".join(part.removesuffix(".py").removesuffix(".safetensors") for part in parts if part) or given
 
 
 def task_of(task: Task, data_sha256: str | None) -> TaskFacts:

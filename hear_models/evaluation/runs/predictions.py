@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,8 @@ import numpy as np
 from hear_models.evaluation.judges.outcome import Predictions
 from hear_models.evaluation.runs.record import RecordError
 from hear_models.files import write_atomically
+from hear_models.foreign import read_arrays, reading
 
-LARGEST_BYTES = 8 * 2**30  # uncompressed, of a file that is read: a bomb is refused before it unfolds
 MATRICES = ("target", "prediction", "logit")
 Events = dict[str, list[dict[str, Any]]]  # file → [{"label", "start", "end"}], milliseconds
 
@@ -61,53 +59,37 @@ def read_predictions(path: str | os.PathLike[str]) -> StoredPredictions:
 
     Raises RecordError, with the file's name, if an array is missing, of another kind, or does not fit the others.
     """
-    try:
-        arrays = _read_arrays(Path(path))
+    with reading(path, RecordError, "Remove it with its record, and evaluate again.", what="predictions"):
+        arrays = read_arrays(path)
         splits = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
         rows = {split: _rows_of(arrays, split) for split in splits}
         events = {split: _events_of(arrays, split) for split in splits if f"{split}/events_file" in arrays}
         return StoredPredictions(rows, events)
-    except RecordError as error:
-        raise RecordError(f"{path}: {error}. Remove it with its record, and evaluate again.") from error
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}. Evaluate again.") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError, MemoryError) as error:
-        raise RecordError(
-            f"{path} holds no predictions ({error}). Remove it with its record, and evaluate again."
-        ) from (error)
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > LARGEST_BYTES:
-            raise RecordError(f"it unfolds to more than {LARGEST_BYTES >> 30} GiB")
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
 
 
 def _rows_of(arrays: Mapping[str, np.ndarray], split: str) -> Predictions:
     files = arrays[f"{split}/files"]
     if files.ndim != 1 or files.dtype.kind != "U":
-        raise RecordError(f"{split}/files is no list of names")
+        raise ValueError(f"{split}/files is no list of names")
     matrices = {name: arrays.get(f"{split}/{name}") for name in MATRICES}
     target, prediction = matrices["target"], matrices["prediction"]
     if target is None or prediction is None:
-        raise RecordError(f"{split}/target or {split}/prediction is missing")
+        raise ValueError(f"{split}/target or {split}/prediction is missing")
     for name, matrix in matrices.items():
         if matrix is not None and (
             matrix.dtype != np.float32 or matrix.shape != target.shape or matrix.ndim != 2 or len(matrix) != len(files)
         ):
-            raise RecordError(f"{split}/{name} is {matrix.dtype} {list(matrix.shape)}, which does not fit the others")
+            raise ValueError(f"{split}/{name} is {matrix.dtype} {list(matrix.shape)}, which does not fit the others")
     times = arrays.get(f"{split}/timestamps_ms")
     if times is not None and (times.dtype != np.float64 or times.shape != files.shape):
-        raise RecordError(f"{split}/timestamps_ms does not fit the files")
+        raise ValueError(f"{split}/timestamps_ms does not fit the files")
     return Predictions([str(file) for file in files], target, prediction, matrices["logit"], times)
 
 
 def _events_of(arrays: Mapping[str, np.ndarray], split: str) -> Events:
     columns = [arrays[f"{split}/events_{name}"] for name in ("file", "label", "start_ms", "end_ms")]
     if [column.dtype.kind for column in columns] != ["U", "U", "f", "f"] or len({c.shape for c in columns}) != 1:
-        raise RecordError(f"the events of {split} do not fit each other")
+        raise ValueError(f"the events of {split} do not fit each other")
     events: Events = {}
     for file, label, start, end in zip(*(column.tolist() for column in columns), strict=True):
         events.setdefault(file, []).append({"label": label, "start": start, "end": end})

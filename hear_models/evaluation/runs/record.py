@@ -14,17 +14,18 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from hear_models.errors import FileError, HearModelsError
-from hear_models.evaluation.judges.outcome import Fold
+from hear_models.evaluation.judges.outcome import Fold, mean_scores
 from hear_models.evaluation.judges.protocols import NOT_COMPARABLE, PROTOCOLS
 from hear_models.evaluation.judges.table import JUDGES
 from hear_models.files import write_atomically
 from hear_models.foreign import open_plain, parse_json, read_text, reason
 
-SCHEMA = "hear-models/record/1"
+SCHEMA = "hear-models/record/2"
+OLDER = "hear-models/record/1"  # without the digests of the model, and without reasons; an undefined score is 0 there
 IMPORTED = "imported"  # in the place of a judge: scores that hear-eval-kit wrote elsewhere
 JUDGE_NAMES = (*JUDGES, IMPORTED)
 PROTOCOL_NAMES = (*PROTOCOLS, NOT_COMPARABLE)
@@ -60,6 +61,21 @@ class ModelFacts:
     options: dict[str, Any] = field(default_factory=dict)  # those that change numbers
     checkpoint_sha256: str | None = None
     checkpoint: Weights = field(default_factory=Weights)
+    weights_sha256: str | None = None  # of what was in memory, or of its file; None: not known, as the next two
+    code_sha256: str | None = None  # of the code that embedded
+    sha256: str | None = None  # over weights, code and options: another one is another model
+
+    @classmethod
+    def identified(cls, *, weights_sha256: str, code_sha256: str, **rest: Any) -> ModelFacts:
+        """With the digest of its weights, code and options."""
+        sha256 = model_sha256(weights_sha256, code_sha256, rest.get("options", {}))
+        return cls(weights_sha256=weights_sha256, code_sha256=code_sha256, sha256=sha256, **rest)
+
+
+def model_sha256(weights_sha256: str, code_sha256: str, options: Mapping[str, Any]) -> str:
+    """The digest of a model: what it computes follows from these three."""
+    said = {"weights": weights_sha256, "code": code_sha256, "options": _plain(options)}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -137,12 +153,20 @@ class Record:
     command: list[str] = field(default_factory=list)
     random_labels: bool = False  # labels were shuffled before training: a leak test, never a result
     warnings: list[str] = field(default_factory=list)
+    undefined: dict[str, str] = field(default_factory=dict)  # metric → why its score is null
     schema: str = SCHEMA
 
     @property
     def comparable(self) -> bool:
         """Whether the score may stand in a leaderboard: no quick look, no shuffled labels."""
         return self.protocol != NOT_COMPARABLE and not self.random_labels
+
+    @property
+    def why_undefined(self) -> str:
+        """Why there is no score, as a clause; "" if there is one."""
+        if self.score is not None:
+            return ""
+        return self.undefined.get(self.task.primary, "the record does not say why")
 
 
 def record_stem(protocol: str, judge: str, seed: int, random_labels: bool = False) -> str:
@@ -218,18 +242,36 @@ def parse_record(text: str, where: str) -> Record:
     if not isinstance(value, dict):
         raise RecordError(f"{where} is no record: it holds no JSON object. {_ADVICE}")
     schema = value.get("schema")
-    if schema != SCHEMA:
-        known = f"This version of hear-models reads {SCHEMA!r}."
+    if schema not in (SCHEMA, OLDER):
+        known = f"This version of hear-models reads {SCHEMA!r} and {OLDER!r}."
         raise RecordError(f"{where} has the schema {_short(schema)}. {known}")
     try:
         written = value.pop("digest", None)
-        record = typing.cast(Record, _build(Record, {"predictions_sha256": None, **value}, ""))
+        full = {"predictions_sha256": None, **(value if schema == SCHEMA else _as_of_today(value))}
+        record = typing.cast(Record, _build(Record, full, ""))
+        if schema == OLDER:
+            record = _without_invented_zero(record)
         _check(record)
         if written is not None and written != digest_of(value):
             raise ValueError("it was altered or damaged: it does not match its digest")
     except (ValueError, OverflowError, RecursionError) as error:
         raise RecordError(f"{where}: {error}. {_ADVICE}") from error
     return record
+
+
+def _as_of_today(value: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an older record, and those that were added since."""
+    model = value.get("model")
+    added = dict.fromkeys(("weights_sha256", "code_sha256", "sha256"))
+    known = {"model": {**model, **added}} if isinstance(model, dict) else {}
+    return {**value, **known, "undefined": {}, "schema": SCHEMA}
+
+
+def _without_invented_zero(record: Record) -> Record:
+    """Older judges gave 0 as the score where the primary metric was not a number."""
+    if record.score != 0 or record.scores.get(record.task.primary, 0.0) is not None:
+        return record
+    return replace(record, score=None, undefined={record.task.primary: "a record of an older version does not say why"})
 
 
 def is_record(path: str | os.PathLike[str]) -> bool:
@@ -330,10 +372,38 @@ def _check(record: Record) -> None:
         raise ValueError(f"the protocol {NOT_COMPARABLE!r} and the judges {', '.join(quick_looks)} belong together")
     if record.finished is not None and not _ISO_UTC.fullmatch(record.finished):
         raise ValueError(f"finished is {_short(record.finished)}, expected for instance 2026-01-31T23:59:59Z")
+    _check_scores(record)
+    if record.model.sha256 is not None:
+        weights, code = record.model.weights_sha256, record.model.code_sha256
+        if not weights or not code or record.model.sha256 != model_sha256(weights, code, record.model.options):
+            raise ValueError("model.sha256 does not follow from model.weights_sha256, code_sha256 and options")
     if record.judge.name != IMPORTED:
         for name in ("embeddings", "code_sha256", "finished", "device"):
             if getattr(record, name) is None:
                 raise ValueError(f"{name} is null, which only the judge {IMPORTED!r} may say")
+
+
+def _check_scores(record: Record) -> None:
+    """Every score is the mean of its folds, and `score` that of the primary metric; null where a fold has null."""
+    if not record.folds and record.score is None and not record.scores:
+        return  # nothing is said
+    if not record.folds:
+        raise ValueError("folds is empty, so no score follows from it")
+    names = [fold.split for fold in record.folds]
+    if len(set(names)) < len(names):
+        raise ValueError(f"folds has a split twice ({', '.join(map(_short, names))})")
+    if record.task.primary not in record.scores:
+        raise ValueError(f"scores has no {_short(record.task.primary)}, which task.primary says is the score")
+    means = mean_scores(record.folds)
+    for name, said in [*record.scores.items(), (record.task.primary, record.score)]:
+        mean = means.get(name)
+        if name not in means or any(name not in fold.scores for fold in record.folds):
+            raise ValueError(f"a fold has no {_short(name)}, which scores has")
+        if (said is None) != (mean is None) or not math.isclose(said or 0.0, mean or 0.0, rel_tol=1e-6, abs_tol=1e-9):
+            what = "score" if said is record.score and name == record.task.primary else f"scores.{name}"
+            raise ValueError(f"{what} is {said}, but its folds give {mean}")
+    if stray := [name for name in record.undefined if record.scores.get(name, 0.0) is not None]:
+        raise ValueError(f"undefined has a reason for {_short(stray[0])}, which has a score")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

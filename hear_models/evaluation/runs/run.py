@@ -19,6 +19,7 @@ import torch
 
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.embeddings.extraction import Extraction, extract
+from hear_models.evaluation.embeddings.preflight import look_at_module
 from hear_models.evaluation.judges.table import find_judge
 from hear_models.evaluation.runs.estimate import Estimate, Work
 from hear_models.evaluation.runs.jobs import Job, JobResult, record_file, run_job
@@ -128,6 +129,9 @@ class _Evaluation:
             began = time.monotonic()
             try:
                 loaded = loaded or pair.subject.load(self.device)
+                pair.warnings = tuple(look_at_module(loaded, pair.task))
+                for text in pair.warnings:
+                    self.reporter.say(f"note: {text}")
                 extraction = extract(
                     loaded,
                     pair.task,
@@ -191,6 +195,7 @@ class _Evaluation:
                 work=self.to_judge.pop((pair.name, seed)),
                 name=f"{pair.name}  seed {seed}",
                 command=self.request.command,
+                warnings=pair.warnings,
             )
             if self.meanwhile:
                 workers.submit(job)
@@ -216,6 +221,8 @@ class _Evaluation:
         else:
             result: JobResult = done.result
             row.scores[job.seed] = result.score
+            if result.why_undefined:
+                row.undefined[job.seed] = result.why_undefined
             row.scores = dict(sorted(row.scores.items()))
             self.summary.done += 1
             self.estimate.measured(job.work, result.wall_s)

@@ -30,6 +30,7 @@ class Request:
         results: folder of the records; embeddings_dir: folder of the embeddings.
         device: of the embeddings; None for a GPU if there is one. Judges run on the CPU.
         settings: KEY=VALUE, options of every model.
+        names: what tables and folders call the models, one for each in their order; none: by themselves.
         allow_untrained: accept random weights of ours.
         random_labels: shuffle the labels before training.
         overwrite: put records of other inputs aside.
@@ -48,6 +49,7 @@ class Request:
     embeddings_dir: str | Path = "embeddings"
     device: str | None = None
     settings: Sequence[str] = ()
+    names: Sequence[str] = ()
     allow_untrained: bool = False
     random_labels: bool = False
     overwrite: bool = False
@@ -76,6 +78,11 @@ class Request:
             raise UsageError("There is no model to evaluate. Name at least one; `hear-models list` shows ours.")
         if twice := [name for name in self.models if list(self.models).count(name) > 1]:
             raise UsageError(f"{twice[0]} is named twice. Name each model once.")
+        if self.names and len(self.names) != len(self.models):
+            raise UsageError(
+                f"--name was given {len(self.names)} times for {len(self.models)} models. "
+                "Give one for each, in their order."
+            )
         judge = find_judge(self.judge)
         if judge.comparable and self.protocol not in PROTOCOLS:
             raise UsageError(f"There is no protocol {self.protocol!r}. Choose one of: {', '.join(PROTOCOLS)}.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hear_models.evaluation.judges.protocols import NOT_COMPARABLE
 from hear_models.evaluation.judges.table import JUDGES
-from hear_models.evaluation.runs.progress import fit
+from hear_models.evaluation.runs.progress import WIDTH, fit
 
 if TYPE_CHECKING:
     from hear_models.evaluation.runs.planning import RunPlan
@@ -27,6 +28,7 @@ class SeedScores:
     metric: str
     dim: int | None = None
     scores: dict[int, float | None] = field(default_factory=dict)  # seed → score
+    undefined: dict[int, str] = field(default_factory=dict)  # seed → why it has no score
     to_do: list[int] = field(default_factory=list)
 
     @property
@@ -72,6 +74,7 @@ class RunSummary:
         for pair in plan.pairs:
             row = SeedScores(pair.model.name, pair.model.slug, pair.task.name, pair.task.origin, pair.facts.primary)
             row.scores = {seed: record.score for seed, record in sorted(pair.done.items())}
+            row.undefined = {seed: record.why_undefined for seed, record in pair.done.items() if record.score is None}
             row.dim = next((r.embeddings.dim for r in pair.done.values() if r.embeddings), None)
             row.to_do = pair.todo
             rows.append(row)
@@ -85,7 +88,11 @@ class RunSummary:
             left_out=plan.left_out,
             jobs=sum(len(pair.seeds) for pair in plan.pairs),
             kept=sum(len(pair.done) for pair in plan.pairs),
-            failed=[Failure(pair.name, pair.error, jobs=len(pair.seeds)) for pair in plan.pairs if pair.error],
+            failed=[
+                Failure(pair.name, pair.error, jobs=len(pair.seeds) - len(pair.done))
+                for pair in plan.pairs
+                if pair.error
+            ],
         )
 
     @property
@@ -124,6 +131,7 @@ def table(summary: RunSummary) -> str:
         lines += [of_model[0].model if of_model[0].model == slug else f"{of_model[0].model}  ({slug})"]
         lines += [_line(row) for row in of_model]
     lines.append("")
+    lines += undefined_lines(summary.rows)
     if any(row.origin == "synthetic" for row in summary.rows):
         lines.append("Synthetic tasks say nothing about the real ones.")
     if summary.left_out:
@@ -134,9 +142,20 @@ def table(summary: RunSummary) -> str:
 
 
 def _line(row: SeedScores) -> str:
-    score = "failed" if not row.scores else "-" if row.mean is None else f"{row.mean:.4f}"
+    score = "failed" if not row.scores else "n.d." if row.mean is None else f"{row.mean:.4f}"
     mark = "" if row.origin == "official" else f"  {row.origin}"
     return f"  {fit(row.task, '', 32):<32} {fit(row.metric, '', 21):<21} {score:>6} {len(row.scores):>4}{mark}"
+
+
+def undefined_lines(rows: Sequence[SeedScores]) -> list[str]:
+    """n.d. explained: model, task, the seeds without a score, and why."""
+    lines = []
+    for row in rows:
+        for reason in dict.fromkeys(row.undefined.values()):
+            seeds = [seed for seed, why in row.undefined.items() if why == reason]
+            head = f"n.d., not defined: {row.model} on {row.task}, {seeds_text(seeds)}"
+            lines += textwrap.wrap(f"{head}: {row.metric} ({reason})", WIDTH, subsequent_indent="  ")
+    return lines
 
 
 def plan_text(summary: RunSummary) -> str:

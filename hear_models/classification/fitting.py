@@ -1,0 +1,120 @@
+"""Labelled recordings → a classifier with its figures; recordings → their classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hear_models.classification.probe import (
+    check_groups,
+    check_sklearn,
+    figures,
+    fit_probe,
+    held_out_chances,
+    targets_of,
+)
+from hear_models.classification.recordings import Labelled, scenes_of
+from hear_models.classification.store import Classifier
+from hear_models.corpus.discover import Failure, find_audio_files
+from hear_models.corpus.run import CorpusSummary
+from hear_models.corpus.settings import EmbeddingSettings
+from hear_models.errors import UsageError
+from hear_models.pipeline.model import HearModel
+
+BASELINE = "logmel_stats"
+COMPARED = ("model", "family", "checkpoint_sha256", "model_options")  # of what a classifier was fitted on
+Progress = Callable[[CorpusSummary], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of a recording or of a window of it, from `start_ms` on (None: the whole)."""
+
+    path: str
+    start_ms: float | None
+    chances: np.ndarray  # [classes]
+
+
+def fit(
+    labelled: Labelled, model: HearModel, *, baseline: HearModel | None = None, progress: Progress | None = None
+) -> tuple[Classifier, list[Failure]]:
+    """Embed, cross-validate over groups, fit on all.
+
+    Args:
+        labelled: see `read_labelled`.
+        model: gives the embeddings.
+        baseline: another model, whose embeddings the same probe gets, to compare with.
+        progress: called after each recording.
+
+    Returns:
+        the classifier, and the recordings that could not be read: they are left out.
+
+    Raises UsageError: no scikit-learn, or a class of one group only; HearModelsError: nothing could be embedded.
+    """
+    check_sklearn()
+    check_groups(targets_of(labelled.labels, labelled.classes), labelled.groups, labelled.classes)
+    found, failures, settings = scenes_of(labelled.files, model, progress=progress)
+    kept = [index for index, result in enumerate(found) if result is not None]
+    used, x = labelled.only(kept), np.concatenate([result[0] for result in found if result is not None])
+    classes, multilabel, groups = used.classes, used.multilabel, used.groups
+    targets = targets_of(used.labels, classes)
+    folds = check_groups(targets, groups, classes)
+    chances = held_out_chances(x, targets, groups, classes, multilabel, folds)
+    other = None
+    if baseline is not None:
+        plain, _, _ = scenes_of(used.files, baseline)
+        if all(result is not None for result in plain):
+            y = np.concatenate([result[0] for result in plain if result is not None])
+            other = held_out_chances(y, targets, groups, classes, multilabel, folds)
+    said = figures(chances, targets, groups, classes, multilabel, folds, other)
+    probe = fit_probe(x, targets, groups, classes, multilabel)
+    return Classifier(probe, settings.as_dict(), said.as_dict()), failures
+
+
+def predict(
+    classifier: Classifier,
+    paths: Sequence[str | os.PathLike[str]],
+    model: HearModel,
+    *,
+    window_s: float | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[Answer], list[Failure]]:
+    """What recordings and folders are; with `window_s` each window of theirs.
+
+    Raises UsageError if `model` is not the one that the classifier was fitted on.
+    """
+    sources, failures = find_audio_files(paths)
+    found, failed, settings = scenes_of(
+        [source.path for source in sources], model, window_s=window_s, progress=progress
+    )
+    refuse_others(classifier, settings)
+    answers = []
+    for source, result in zip(sources, found, strict=True):
+        if result is None:
+            continue
+        starts: list[float | None] = [None] if result[1] is None else result[1].tolist()
+        for start, chances in zip(starts, classifier.probe.chances(result[0]), strict=True):
+            answers.append(Answer(source.name, start, chances))
+    return answers, failures + failed
+
+
+def refuse_others(classifier: Classifier, settings: EmbeddingSettings) -> None:
+    """UsageError unless embeddings of these settings are those that the classifier knows."""
+    now = asdict(settings)
+    for name in COMPARED:
+        if now[name] != classifier.settings.get(name):
+            raise UsageError(
+                f"the classifier was fitted on embeddings with {name} = {classifier.settings.get(name)!r}, these have "
+                f"{now[name]!r}. Use the same model, or fit again."
+            )
+
+
+def output_of(path: Path) -> Path:
+    """A file that may be written. UsageError for a folder or a place that is not there: before anything is embedded."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{path} cannot be written. Name a file in a folder that exists.")
+    return path

@@ -1,0 +1,244 @@
+"""`hear-models classify`: a classifier from labelled recordings, and what it says of others."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hear_models.corpus.discover import Failure
+    from hear_models.corpus.run import CorpusSummary
+    from hear_models.pipeline.model import HearModel
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if there is one]")
+NAME_WIDTH = 30
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """From labelled recordings to a classifier, and from it to answers.
+
+    A linear probe on the embeddings of a model; tested on recordings that it
+    did not see. Needs hear-models[eval].
+    """
+
+
+@command.command("fit")
+@click.argument("source", type=click.Path(path_type=Path), metavar="FOLDER|CSV")
+@click.option("-o", "--output", required=True, type=FILE, metavar="FILE.classifier", help="What is written.")
+@click.option(
+    "--audio", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where a CSV's files are."
+)
+@click.option("-m", "--model", default="mwmae-nano", show_default=True, metavar="NAME", help="Gives the embeddings.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of its load_model; repeatable.")
+@click.option("--plot", type=FILE, metavar="FILE.png", help="Draw the confusion matrix (needs hear-models[plots]).")
+@click.option("--no-baseline", is_flag=True, help="Leave the comparison with logmel_stats out.")
+@click.option("--skip-bad", is_flag=True, help="Leave out recordings that cannot be read, and list them.")
+@DEVICE
+@click.option("--allow-untrained", is_flag=True, help="Accept a model with random weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def fit_command(
+    source: Path,
+    output: Path,
+    audio: Path | None,
+    model: str,
+    settings: tuple[str, ...],
+    plot: Path | None,
+    no_baseline: bool,
+    skip_bad: bool,
+    device: str | None,
+    allow_untrained: bool,
+    as_json: bool,
+) -> None:
+    """Fit a classifier on a folder of classes, or a table.
+
+    FOLDER holds a folder of recordings for each class (CLASS/a.wav; those of
+    one recorder or speaker together: CLASS/GROUP/a.wav). CSV has the columns
+    path,label (several labels: a;b) and, if it likes, group. Recordings of one
+    group are never in training and test at once.
+
+    Exit code 1: recordings cannot be read (without --skip-bad).
+    """
+    from hear_models.classification.probe import check_sklearn
+
+    check_sklearn()
+    if plot is not None:
+        from hear_models.pictures import check_picture
+
+        check_picture(plot)
+    from hear_models.classification.fitting import BASELINE, fit, output_of
+    from hear_models.classification.recordings import read_labelled
+    from hear_models.classification.store import save_classifier
+
+    output_of(output)
+    labelled = read_labelled(source, audio)
+    network = _load(model, settings, device, allow_untrained)
+    baseline = None if no_baseline else _load(BASELINE, (), device, False)
+    classifier, failures = fit(labelled, network, baseline=baseline, progress=_progress)
+    _end_of_progress()
+    _tell(failures)
+    if failures and not skip_bad:
+        click.echo("nothing was written. Repair these recordings, or leave them out with --skip-bad.", err=True)
+        sys.exit(1)
+    save_classifier(output, classifier)
+    if plot is not None and classifier.figures["confusion"] is not None:
+        from hear_models.classification.picture import draw_confusion
+
+        draw_confusion(plot, classifier.probe.classes, classifier.figures["confusion"])
+    _report(classifier.settings["model"], classifier.figures, as_json)
+    if not as_json:
+        click.echo(str(output))
+
+
+@command.command("report")
+@click.argument("classifier", type=FILE, metavar="FILE.classifier")
+@click.option("--plot", type=FILE, metavar="FILE.png", help="Draw the confusion matrix (needs hear-models[plots]).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def report_command(classifier: Path, plot: Path | None, as_json: bool) -> None:
+    """Show what a classifier was worth when it was fitted."""
+    from hear_models.classification.store import load_classifier
+    from hear_models.errors import UsageError
+
+    found = load_classifier(classifier)
+    if plot is not None:
+        from hear_models.classification.picture import draw_confusion
+        from hear_models.pictures import check_picture
+
+        check_picture(plot)
+        if found.figures["confusion"] is None:
+            raise UsageError("recordings may have several labels here, so there is no confusion matrix.")
+        draw_confusion(plot, found.probe.classes, found.figures["confusion"])
+    _report(found.settings["model"], found.figures, as_json)
+
+
+@command.command("predict")
+@click.argument("classifier", type=FILE, metavar="FILE.classifier")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="AUDIO...")
+@click.option("-o", "--output", type=FILE, metavar="FILE.csv", help="Write the table there.  [default: print it]")
+@click.option("--window", "window_s", type=click.FloatRange(0, min_open=True), help="Seconds: an answer a window.")
+@click.option("-m", "--model", metavar="NAME", help="The embedding model's name here.  [default: as in the file]")
+@click.option("--skip-bad", is_flag=True, help="Exit with 0 although some recordings could not be read.")
+@DEVICE
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def predict_command(
+    classifier: Path,
+    paths: tuple[str, ...],
+    output: Path | None,
+    window_s: float | None,
+    model: str | None,
+    skip_bad: bool,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Say what recordings are: path, label, and a chance for each class.
+
+    Several labels are joined by ";". Exit code 1: some could not be read.
+    """
+    from hear_models.classification.fitting import output_of, predict
+    from hear_models.classification.store import load_classifier
+    from hear_models.files import write_atomically
+
+    found = load_classifier(classifier)
+    if output is not None:
+        output_of(output)
+    options = [f"{key}={json.dumps(value)}" for key, value in found.settings.get("model_options", {}).items()]
+    network = _load(model or str(found.settings["model"]), tuple(options), device, True)
+    answers, failures = predict(found, paths, network, window_s=window_s, progress=_progress)
+    _end_of_progress()
+    rows = [_row(found.probe.classes, found.probe.multilabel, answer, window_s) for answer in answers]
+    text = json.dumps(rows, indent=1) + "\n" if as_json else _csv(rows)
+    if output is not None:
+        write_atomically(output, text.encode())
+        click.echo(str(output))
+    else:
+        click.echo(text, nl=False)
+    _tell(failures)
+    if failures and not skip_bad:
+        sys.exit(1)
+
+
+def _load(name: str, settings: tuple[str, ...], device: str | None, allow_untrained: bool) -> HearModel:
+    import torch
+
+    from hear_models.subjects.naming import find_ours
+    from hear_models.subjects.subject import parse_options
+
+    options = parse_options(settings)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = find_ours(name, allow_untrained=allow_untrained, how="--allow-untrained")
+    return found.load(**options, device=where)
+
+
+def _row(classes: tuple[str, ...], multilabel: bool, answer: Any, window_s: float | None) -> dict[str, Any]:
+    chances = {name: round(float(chance), 4) for name, chance in zip(classes, answer.chances, strict=True)}
+    said = (
+        [name for name, chance in chances.items() if chance >= 0.5]
+        if multilabel
+        else [max(chances, key=chances.__getitem__)]
+    )
+    when = {}
+    if answer.start_ms is not None and window_s is not None:
+        when = {"start_ms": answer.start_ms, "end_ms": answer.start_ms + 1000 * window_s}
+    return {"path": answer.path, **when, "label": ";".join(said), **chances}
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _report(model: str, figures: dict[str, Any], as_json: bool) -> None:
+    f = figures
+    if as_json:
+        click.echo(json.dumps({"model": model, **f}, indent=1))
+        return
+    click.echo(f"{f['recordings']} recordings in {f['groups']} groups, {len(f['per_class'])} classes; {model}")
+    score, low, high = (100 * f[name] for name in ("score", "low", "high"))
+    floor = "the commonest class" if f["metric"] == "accuracy" else "chance"
+    several = f["metric"] == "mAP"
+    click.echo(
+        f"{f['metric'] + ' on held-out groups':<30}{score:5.1f} % (95 %: {low:.1f} to {high:.1f}), {f['folds']} folds"
+    )
+    click.echo(f"{floor:<30}{100 * f['floor']:5.1f} %")
+    if f["logmel"] is not None:
+        click.echo(f"{'the same on logmel_stats':<30}{100 * f['logmel']:5.1f} %")
+    if f["low"] <= f["floor"]:
+        click.echo("As far as these recordings tell, this is no better than guessing.")
+    click.echo(
+        f"\n{'class':<{NAME_WIDTH}} {'n':>6} {'precision':>10} {'recall':>8}{'AP':>8}"
+        if several
+        else f"\n{'class':<{NAME_WIDTH}} {'n':>6} {'precision':>10} {'recall':>8}"
+    )
+    for row in f["per_class"]:
+        precision = "-" if row["precision"] is None else f"{100 * row['precision']:.1f}"
+        name = row["name"] if len(row["name"]) <= NAME_WIDTH else row["name"][: NAME_WIDTH - 1] + "…"
+        ap = "" if row["average_precision"] is None else f"{100 * row['average_precision']:8.1f}"
+        click.echo(f"{name:<{NAME_WIDTH}} {row['recordings']:>6} {precision:>10} {100 * row['recall']:>8.1f}{ap}")
+
+
+def _progress(summary: CorpusSummary) -> None:
+    if sys.stderr.isatty():
+        done = summary.embedded + summary.skipped
+        click.echo(f"\rembedding {done} of {summary.files}", nl=False, err=True)
+
+
+def _end_of_progress() -> None:
+    if sys.stderr.isatty():
+        click.echo("\r" + " " * 40 + "\r", nl=False, err=True)
+
+
+def _tell(failures: list[Failure]) -> None:
+    for failure in failures:
+        click.echo(f"failed: {failure.error}", err=True)

@@ -1,0 +1,5 @@
+"""Embeddings inside scikit-learn's pipelines: `from hear_models.sklearn import Embedder`."""
+
+from hear_models.sklearn.embedder import Embedder
+
+__all__ = ["Embedder"]
