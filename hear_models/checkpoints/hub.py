@@ -24,6 +24,7 @@ from hear_models.checkpoints.hub_errors import OTHER_WAYS, clear_errors, no_answ
 from hear_models.checkpoints.hub_guard import guarded
 from hear_models.checkpoints.safetensors_foreign import SHARD
 from hear_models.errors import CheckpointError, UsageError
+from hear_models.foreign import read_text
 from hear_models.version import __version__
 
 SCHEME = "hf://"
@@ -183,7 +184,9 @@ def _cached_names(address: Address) -> list[str]:
     commit = address.revision or constants.DEFAULT_REVISION
     reference = folder / "refs" / commit
     if reference.is_file():
-        commit = reference.read_text().strip()
+        commit = read_text(reference, 1000).strip()
+    if not REVISION.fullmatch(commit):  # of a cache that somebody else filled
+        return []
     snapshot = folder / "snapshots" / commit
     return sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.safetensors"))
 

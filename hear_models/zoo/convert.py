@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from hear_models.checkpoints.safetensors_foreign import is_foreign
 from hear_models.checkpoints.torch_opening import holds_torch_file
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.fields import check_fields
-from hear_models.foreign import read_bytes
+from hear_models.foreign import LARGEST_JSON, parse_json, read_bytes
 from hear_models.zoo.families import FamilyModule, families, family_module, new_model, officials
 
 T = TypeVar("T")
@@ -216,7 +215,7 @@ def expected_shapes(
 
 def _read_trainer_config(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     try:
-        content = json.loads(read_bytes(path))
+        content = parse_json(read_bytes(path, LARGEST_JSON))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON ({error}). Give the trainer's config.json.") from error
     if not isinstance(content, dict):

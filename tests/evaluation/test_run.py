@@ -445,7 +445,7 @@ def test_flipped_bits_of_records_predictions_and_embeddings_are_found(request_of
     for pattern in ("results/**/*.json", "results/**/*.npz", "embeddings/**/test.embeddings.npy"):
         (path,) = tmp_path.glob(pattern)
         whole = path.read_bytes()
-        for place in rng.integers(0, len(whole), 20).tolist():
+        for place in rng.integers(0, len(whole), 8).tolist():
             broken = bytearray(whole)
             broken[place] ^= 2
             path.write_bytes(broken)

@@ -41,7 +41,7 @@ from hear_models.training.recipe import read_recipe
 from hear_models.zoo import load_model
 
 LONG = int(os.environ.get("HEAR_MODELS_FUZZ_EXAMPLES", "2000"))  # of the longer run, each format
-QUICK = 40
+QUICK = 25
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,8 @@ class EmbeddingCache:
 
     def finished_split(self, split: str) -> dict[str, Any] | None:
         """What was noted when a run with this key finished the split; None if none did. To be asked inside `work`."""
-        with suppress(OSError, ValueError):
-            notes: dict[str, Any] = json.loads((self.partial / f".done.{split}").read_text(encoding="utf-8"))
+        with suppress(HearModelsError):
+            notes = read_json(self.partial / f".done.{split}")
             return notes if isinstance(notes, dict) else None
         return None
 

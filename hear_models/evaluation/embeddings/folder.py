@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hear_models.errors import FileError, HearModelsError
-from hear_models.foreign import open_plain, read_json, read_text
+from hear_models.foreign import open_plain, read_json, read_text, reading
 
 
 class EmbeddingFolderError(HearModelsError):
@@ -80,13 +80,16 @@ def read_embedding_folder(path: str | os.PathLike[str]) -> EmbeddingFolder:
 
     Raises EmbeddingFolderError, naming the file, if it is no such folder.
     """
-    folder = Path(path)
-    metadata = _read_json(folder / "task_metadata.json")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("splits"), list):
-        raise EmbeddingFolderError(
-            f"{folder / 'task_metadata.json'} is no HEAR task's metadata. It must list `splits`."
+    with reading(path, EmbeddingFolderError, "Embed the task again."):
+        folder = Path(path)
+        metadata = _read_json(folder / "task_metadata.json")
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("splits"), list):
+            raise EmbeddingFolderError(
+                f"{folder / 'task_metadata.json'} is no HEAR task's metadata. It must list `splits`."
+            )
+        return EmbeddingFolder(
+            folder, metadata, read_vocabulary(folder / "labelvocabulary.csv"), tuple(metadata["splits"])
         )
-    return EmbeddingFolder(folder, metadata, read_vocabulary(folder / "labelvocabulary.csv"), tuple(metadata["splits"]))
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
@@ -105,25 +108,26 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
 
 def read_split(folder: EmbeddingFolder, name: str) -> Split:
     """The rows of one split, with labels rebuilt from SPLIT.json and the packing order (never from a pickle)."""
-    if name not in folder.splits:
-        raise EmbeddingFolderError(f"{folder.path} has no split {name!r}. It has: {', '.join(folder.splits)}.")
-    embeddings = _read_embeddings(folder.path, name)
-    if folder.metadata.get("embedding_type") == "event":
-        files, timestamps = _read_rows_of_events(folder.path, name)
-        _check_rows(folder.path, name, len(embeddings), len(files), "timestamps")
-        events = folder.events(name)
-        unknown = sorted(set(files) - set(events))
-        if unknown:
-            raise EmbeddingFolderError(
-                f"{folder.path / name}.filename-timestamps.json has {unknown[0]}, which {name}.json does not list. "
-                "Embed the task again."
-            )
-        return Split(embeddings, active_labels(events, files, timestamps), files, timestamps)
-    # all splits are read, since one generator packs them one after another
-    items = {split: _read_labels(folder.path / f"{split}.json") for split in folder.splits}
-    files = packing_order({split: list(content) for split, content in items.items()})[name]
-    _check_rows(folder.path, name, len(embeddings), len(files), "files")
-    return Split(embeddings, [list(items[name][file]) for file in files], files)
+    with reading(folder.path / name, EmbeddingFolderError, "Embed the task again."):
+        if name not in folder.splits:
+            raise EmbeddingFolderError(f"{folder.path} has no split {name!r}. It has: {', '.join(folder.splits)}.")
+        embeddings = _read_embeddings(folder.path, name)
+        if folder.metadata.get("embedding_type") == "event":
+            files, timestamps = _read_rows_of_events(folder.path, name)
+            _check_rows(folder.path, name, len(embeddings), len(files), "timestamps")
+            events = folder.events(name)
+            unknown = sorted(set(files) - set(events))
+            if unknown:
+                raise EmbeddingFolderError(
+                    f"{folder.path / name}.filename-timestamps.json has {unknown[0]}, which {name}.json does not list. "
+                    "Embed the task again."
+                )
+            return Split(embeddings, active_labels(events, files, timestamps), files, timestamps)
+        # all splits are read, since one generator packs them one after another
+        items = {split: _read_labels(folder.path / f"{split}.json") for split in folder.splits}
+        files = packing_order({split: list(content) for split, content in items.items()})[name]
+        _check_rows(folder.path, name, len(embeddings), len(files), "files")
+        return Split(embeddings, [list(items[name][file]) for file in files], files)
 
 
 def active_labels(
