@@ -29,3 +29,7 @@ class FileError(HearModelsError):
 
 class CheckpointError(HearModelsError):
     """A weights file is broken, altered, of another family, or does not fit its configuration."""
+
+
+class AudioWarning(UserWarning):
+    """A recording was read, but something about it is odd: it may not be what its owner believes."""

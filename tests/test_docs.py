@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SKIP = "# not run by the tests:"  # as the first line of a block, followed by the reason
+NEEDS = re.compile(r"# needs the package (\w+)\n")  # as the first line of a block: of the extra `dev`
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def run(block: Block, command: str | list[str], folder: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_and_every_line_of_python_in_the_documents_works(document, desk):
     for block in blocks(document):
-        if block.skipped:
+        if block.skipped or ((needs := NEEDS.match(block.text)) and importlib.util.find_spec(needs[1]) is None):
             continue
         if block.language == "sh":
             for command in our_commands(block.text):

@@ -48,6 +48,26 @@ SHOWN_FAILURES = 20
 @click.option(
     "--hop", type=float, metavar="SECONDS", help="Between window starts, for overlapping scenes.  [default: --window]"
 )
+@click.option(
+    "--segments",
+    type=click.Path(),
+    metavar="TABLE",
+    help="One embedding for each row: path, start_s, end_s; or a table of Audacity, Raven or BirdNET.",
+)
+@click.option(
+    "--channel",
+    default="mix",
+    metavar="NAME|N",
+    show_default=True,
+    help="mix, left, right, a number from 1, or each (every channel by itself).",
+)
+@click.option(
+    "--resampler",
+    type=click.Choice(["soxr", "resampy"]),
+    default="soxr",
+    show_default=True,
+    help="resampy as the originals of HEAR 2021.",
+)
 @click.option("--workers", type=int, metavar="N", help="Decoding threads.  [default: CPU cores, at most 4]")
 @click.option(
     "--batch-seconds", type=float, metavar="S", help="Audio handed to the model at once.  [default: 60; GPU: 600]"
@@ -64,6 +84,9 @@ def command(
     dtype: str,
     window: float | None,
     hop: float | None,
+    segments: str | None,
+    channel: str,
+    resampler: str,
     workers: int | None,
     batch_seconds: float | None,
     device: str | None,
@@ -73,8 +96,8 @@ def command(
 ) -> None:
     """Embed audio files, and the audio files in folders.
 
-    Reads what libsndfile reads at any sample rate, and everything else through ffmpeg if that is on the PATH. Channels
-    are averaged.
+    Reads what libsndfile reads at any sample rate, and everything else through ffmpeg if that is on the PATH; a file
+    that is cut off is refused. Channels are averaged. `-` stands for standard input.
 
     A folder as output gets one NAME.npz for each file, in the same subfolders: `embeddings`, `timestamps_ms` (with
     --kind timestamps), `window_starts_ms` (scenes with --window), and `metadata`, a JSON text. A .parquet file gets one
@@ -99,6 +122,9 @@ def command(
             hop_s=hop,
             workers=workers,
             batch_seconds=batch_seconds,
+            segments=segments,
+            channel=channel,
+            resampler=resampler,
             overwrite=overwrite,
         )
     except KeyboardInterrupt:
@@ -116,24 +142,31 @@ def command(
 def _run(
     paths: tuple[str, ...], output: str, model: str, device: str | None, allow_untrained: bool, **options: Any
 ) -> CorpusSummary:
-    from hear_models.corpus.discover import find_audio_files
-    from hear_models.corpus.options import check_options
+    from hear_models.corpus.options import check_options, check_segments
+    from hear_models.corpus.sources import recordings
     from hear_models.subjects.naming import find_ours
 
     # whatever is wrong with the command is told before torch and the model are loaded
-    check_options(**{name: value for name, value in options.items() if name != "overwrite"})
-    sources, failures = find_audio_files(paths)
-    named = find_ours(model, allow_untrained=allow_untrained, how="--allow-untrained")
+    check_options(
+        **{name: options[name] for name in ("kind", "dtype", "window_s", "hop_s", "workers", "batch_seconds")}
+    )
+    segments = options.pop("segments")
+    if segments is not None:
+        check_segments(options["kind"], options["window_s"])
+    with recordings(paths, channel=options["channel"], segments=segments) as (sources, failures):
+        named = find_ours(model, allow_untrained=allow_untrained, how="--allow-untrained")
 
-    import torch
+        import torch
 
-    from hear_models.corpus.run import embed_audio_files
+        from hear_models.corpus.run import embed_audio_files
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of random weights, which were asked for
-        network = named.load(device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with _Progress() as progress:
-        return embed_audio_files(sources, failures, output, network, progress=progress, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of random weights, which were asked for
+            network = named.load(device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        with _Progress() as progress:
+            return embed_audio_files(
+                sources, failures, output, network, segments=segments is not None, progress=progress, **options
+            )
 
 
 class _Progress:
@@ -177,6 +210,10 @@ def _report(summary: CorpusSummary) -> None:
 
 
 def _report_failures(summary: CorpusSummary) -> None:
+    for note in summary.notes[:SHOWN_FAILURES]:
+        click.echo(f"warning: {note.error}.", err=True)
+    if len(summary.notes) > SHOWN_FAILURES:
+        click.echo(f"and {len(summary.notes) - SHOWN_FAILURES} more (--json lists all)", err=True)
     for failure in summary.failed[:SHOWN_FAILURES]:
         click.echo(f"failed: {failure.error}", err=True)
     if len(summary.failed) > SHOWN_FAILURES:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 import warnings
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import click
+import rich
 
 from hear_models.errors import HearModelsError
 from hear_models.version import __version__
@@ -46,11 +51,41 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(COMMANDS[name][0]).command
+        _refuse_empty_paths(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+class NamedPath(click.ParamType):
+    """A path as before, but not the empty one: that is a variable of the shell that is not set."""
+
+    name = "path"
+
+    def __init__(self, path: click.Path) -> None:
+        self.path = path
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self.path.get_metavar(param, ctx)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; name a file or a folder ('.' is the current one).", param, ctx)
+        return self.path.convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+        return self.path.shell_complete(ctx, param, incomplete)
+
+
+def _refuse_empty_paths(command: click.Command) -> None:
+    for param in command.params:
+        if isinstance(param.type, click.Path):
+            param.type = NamedPath(param.type)
+    if isinstance(command, click.Group):
+        for subcommand in command.commands.values():
+            _refuse_empty_paths(subcommand)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,15 +98,29 @@ def main() -> None:
     """Run the command line: 0 = done, 1 = work that failed, 2 = wrong use."""
     warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
     try:
-        cli.main(prog_name="hear-models", standalone_mode=True)
+        try:
+            cli.main(prog_name="hear-models", standalone_mode=True)
+        finally:
+            sys.stdout.flush()  # here, not when Python ends: a full disk is told in one line
     except HearModelsError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # of the machine: a full disk, a folder without permission
-        where = f"{error.filename}: " if error.filename else ""
-        advice = "Check the path, its permissions and the free space."
-        click.echo(f"error: {where}{error.strerror or error}. {advice}", err=True)
+        if _was_printing(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there
+            click.echo(f"error: what was to be printed cannot be written: {error.strerror}.", err=True)
+        else:
+            where = f"{error.filename}: " if error.filename else ""
+            advice = "Check the path, its permissions and the free space."
+            click.echo(f"error: {where}{error.strerror or error}. {advice}", err=True)
         sys.exit(1)
+
+
+def _was_printing(error: OSError) -> bool:
+    """Whether it was raised where text is printed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    printers = (__file__, str(Path(click.__file__).parent), str(Path(rich.__file__).parent))
+    return bool(frames) and frames[-1].filename.startswith(printers)
 
 
 if __name__ == "__main__":

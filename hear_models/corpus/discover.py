@@ -24,11 +24,27 @@ EXTENSIONS = frozenset("." + extension for extension in (
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A part of a recording that gets an embedding of its own: from, to, and the row of the table that names it."""
+
+    row: int
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class AudioFile:
-    """A recording to embed: where it lies, and its name below the output (with "/", the file's own ending kept)."""
+    """A recording to embed: where it lies, and its name below the output (with "/", the file's own ending kept).
+
+    channel: "mix" or a number from 1. segments: in order of their start; None: all of it.
+    origin: what tells it from another one of the same name, where that is not where it lies.
+    """
 
     path: Path
     name: str
+    channel: str | int = "mix"
+    segments: tuple[Segment, ...] | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,8 @@ def find_audio_files(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Audi
     """
     sources: list[AudioFile] = []
     failures: list[Failure] = []
+    if any(os.fspath(path) == "" for path in paths):
+        raise UsageError("One of the paths is empty. Name a file or a folder; `.` is the current folder.")
     folders = [Path(path) for path in paths if os.path.isdir(path)]
     roots = {os.path.realpath(folder) for folder in folders}
     visited = set(roots)

@@ -1,8 +1,9 @@
 """One `.npz` a recording: embeddings, times and how they were made; written whole or not at all, read without pickle.
 
-embeddings        [steps, dim] (timestamps), [windows, dim] (scene, with --window) or [dim] (scene)
+embeddings        [steps, dim] (timestamps), [windows, dim] or [segments, dim] (scene, with them), or [dim] (scene)
 timestamps_ms     [steps] float64, centre of each step from the start of the recording (timestamps)
 window_starts_ms  [windows] float64 (scene with --window)
+segment_starts_ms, segment_ends_ms  [segments] float64, and segment_rows [segments], which rows of the table they are
 metadata          a JSON string: {"settings": ..., "source": ...}
 
 The archive's comment is a digest of every other byte of the file: a file that does not match it counts as not there.
@@ -10,10 +11,14 @@ The archive's comment is a digest of every other byte of the file: a file that d
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +27,14 @@ import numpy as np
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
+from hear_models.corpus.writing import NameRefused
 from hear_models.errors import FileError
-from hear_models.files import make_folder, sync_folder, whole_file
+from hear_models.files import make_folder, sync_folder, unwritable, whole_file
 from hear_models.foreign import open_plain, read_arrays, reading
 from hear_models.seals import UNSEALED, is_sealed, seal, verify_seal
 
+BAD_NAMES = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}  # what a file system says to a name that it does not take
+LOOKED_AT = 200  # files of other recordings whose settings are compared
 HEAD_BYTES = 64  # the name of the first array
 LONGEST_NAME = 255
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same embeddings give the same bytes
@@ -61,35 +69,57 @@ class NpzOutput:
         Raises UsageError: it was embedded with other settings, and `overwrite` is off.
         """
         path = self.path_of(source)
-        if self.overwrite or not os.path.lexists(path):
+        if self.overwrite or not os.path.lexists(path):  # also one that the file system does not take
             return False
         try:
             metadata = read_whole(path)
         except FileError:
             return False  # not ours or damaged: it is made again
         refuse_mixture(str(path), metadata["settings"], self.settings)
-        found = metadata["source"]
-        return bool((found.get("bytes"), found.get("modified_ns")) == (info.bytes, info.modified_ns))
+        return info.is_that(str(path), metadata["source"])
+
+    def refuse_others(self, sources: Sequence[AudioFile]) -> None:
+        """Raise UsageError if the folder holds embeddings, of other recordings, that were made with other settings."""
+        own = {f"{source.name}.npz" for source in sources}
+        for path in islice(self._others(own), LOOKED_AT):
+            with suppress(FileError):  # not ours
+                refuse_mixture(str(path), read_settings(path), self.settings, replaceable=False)
+
+    def _others(self, own: set[str]) -> Iterator[Path]:
+        for here, _, names in os.walk(self.folder):
+            for name in names:
+                path = Path(here, name)
+                if name.endswith(".npz") and path.relative_to(self.folder).as_posix() not in own and is_ours(path):
+                    yield path
 
     def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         """Write one recording's file: temporary name in the same folder, flushed to the disk, renamed."""
         path = self.path_of(source)
-        make_folder(self.folder, path.parent)
-        with whole_file(path, lasting=False) as temporary, open(temporary, "r+b") as file:
-            self._write_zip(file, info, rows)
-            seal(file, at_end=True)
+        try:
+            make_folder(self.folder, path.parent)
+            with whole_file(path, lasting=False) as temporary, open(temporary, "r+b") as file:
+                self._write_zip(file, source, info, rows)
+                seal(file, at_end=True)
+        except OSError as error:
+            if error.errno not in BAD_NAMES:
+                raise
+            raise NameRefused(unwritable(path, error, "Give the recording another name.")) from error
         self._written.add(path.parent)
 
-    def _write_zip(self, file: Any, info: AudioFileState, rows: Rows) -> None:
+    def _write_zip(self, file: Any, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         metadata = {"settings": self.settings.as_dict(), "source": info.as_dict()}
         windows = self.settings.window_s is not None
-        single = self.settings.kind == "scene" and not windows
+        single = self.settings.kind == "scene" and not windows and source.segments is None
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             _add(archive, "metadata", np.array(json.dumps(metadata)))
             if self.settings.kind == "timestamps":
                 _add(archive, "timestamps_ms", rows.times_ms)
             elif windows:
                 _add(archive, "window_starts_ms", rows.times_ms)
+            elif source.segments is not None:
+                _add(archive, "segment_starts_ms", 1000.0 * np.array([s.start_s for s in source.segments]))
+                _add(archive, "segment_ends_ms", 1000.0 * np.array([s.end_s for s in source.segments]))
+                _add(archive, "segment_rows", np.array([s.row for s in source.segments], np.int64))
             shape = (rows.dim,) if single else (rows.n, rows.dim)
             header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
             with archive.open(zipfile.ZipInfo("embeddings.npy", _ZIP_EPOCH), "w", force_zip64=True) as entry:
@@ -121,6 +151,12 @@ def is_ours(path: Path) -> bool:
             return is_sealed(file, at_end=True) or b"metadata.npy" in head
     except (FileError, OSError):
         return False
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a file that `NpzOutput` wrote, without a look at its digest; FileError for anything else."""
+    with reading(path, FileError, "Embed the recording again.", what="a file of embeddings"):
+        return dict(json.loads(str(read_arrays(path, ["metadata"])["metadata"]))["settings"])
 
 
 def read_whole(path: Path) -> dict[str, Any]:

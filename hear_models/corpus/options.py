@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hear_models.errors import UsageError
 
 KINDS = ("scene", "timestamps")
@@ -29,5 +31,17 @@ def check_options(
         raise UsageError("Overlapping windows would give two embeddings for one time. Use --hop with scenes only.")
     if workers is not None and workers < 1:
         raise UsageError(f"{workers} workers decode nothing. Give at least 1.")
-    if batch_seconds is not None and not batch_seconds > 0:
-        raise UsageError(f"batch_seconds={batch_seconds} is out of range. Give a positive number.")
+    if batch_seconds is not None:
+        check_batch_seconds(batch_seconds)
+
+
+def check_batch_seconds(batch_seconds: float) -> None:
+    """Raise UsageError unless it is a number of seconds."""
+    if not 0 < batch_seconds < math.inf:
+        raise UsageError(f"batch_seconds={batch_seconds} is out of range. Give seconds above zero.")
+
+
+def check_segments(kind: str, window_s: float | None) -> None:
+    """Raise UsageError for options that do not go together with a table of segments."""
+    if kind != "scene" or window_s is not None:
+        raise UsageError("A table of segments gives one scene embedding a row. Leave --kind and --window out.")

@@ -1,10 +1,12 @@
 """One Parquet table for all recordings, one row an embedding; until the end it grows as parts in a folder beside it.
 
     path                 text, the recording's name below the given folder
-    start_ms             float64, start of the recording (0) or window (scene); or
+    start_ms             float64, start of the recording (0), window or segment (scene); or
     timestamp_ms         float64, centre of the step (timestamps)
+    end_ms, row          of a segment: its end, and the row of the table that names it
     embedding            fixed-size list of float32 or float16
-    source_bytes, source_modified_ns, source_sample_rate, source_channels, source_duration_s
+    source_path, source_bytes, source_modified_ns, source_segments_sha256, source_sample_rate, source_channels,
+    source_duration_s
 
 The schema's metadata holds the settings as JSON under "hear_models". A row a step, rather than a list a file, keeps one
 form for both kinds, filters by time, and stays small for recordings of hours. A part is complete when its name ends in
@@ -19,10 +21,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
@@ -36,6 +38,7 @@ PART_BYTES = 64 << 20  # a part is closed at this size,
 PART_SECONDS = 30.0  # or this age: what a killed run has to compute again
 GROUP_BYTES = 8 << 20  # rows that are written together
 KEY = b"hear_models"
+KNOWN_BY = ("path", "bytes", "modified_ns", "segments_sha256")  # of the source: see `AudioFileState`
 PART_NAME = re.compile(r"part-\d{6,}\.parquet")
 
 
@@ -49,7 +52,7 @@ class ParquetOutput:
     threads = 1
 
     def __init__(self, table: Path, settings: EmbeddingSettings, overwrite: bool) -> None:
-        self.pyarrow, self.parquet = _import_pyarrow()
+        self.pyarrow, self.parquet = import_pyarrow()
         self.table, self.settings = table, settings
         self.folder = parts_of(table)
         if self.folder.is_symlink():
@@ -58,7 +61,7 @@ class ParquetOutput:
             shutil.rmtree(self.folder, ignore_errors=True)
         remove_left_over(self.folder)
         self._newest: dict[str, Path] = {}  # recording → the file whose rows of it count
-        self._done: dict[str, tuple[int, int]] = {}
+        self._done: dict[str, dict[str, Any]] = {}
         for file in self._files(overwrite):
             done = self._read_done(file)
             self._done.update(done)
@@ -66,6 +69,7 @@ class ParquetOutput:
         self._old = self._files(overwrite)
         self.folder.mkdir(exist_ok=True)
         self._writer: Any = None
+        self._sink: IO[bytes]
         self._temporary: AbstractContextManager[Path] | None = None
         self._group: list[Any] = []
         self._in_part: set[str] = set()
@@ -84,7 +88,10 @@ class ParquetOutput:
     def is_done(self, source: AudioFile, info: AudioFileState) -> bool:
         """Whether the recording, unchanged since, has its rows in the table or in a part."""
         found = self._done.get(_text(source.name))
-        return found == (info.bytes, info.modified_ns)
+        return found is not None and info.is_that(str(self.table), found)
+
+    def refuse_others(self, sources: Sequence[AudioFile]) -> None:
+        """Nothing is left to compare: a table has one set of settings, looked at when it was opened."""
 
     def why_not(self, source: AudioFile) -> str | None:
         """A table takes every name."""
@@ -116,15 +123,21 @@ class ParquetOutput:
     def _append(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         arrow = self.pyarrow
         schema = self._schema(rows)
+        segments = list(source.segments or ())
         for embeddings, times in rows.chunks():
             n = len(embeddings)
+            own, segments = segments[:n], segments[n:]
             values = arrow.array(embeddings.reshape(-1))
             columns = [
                 arrow.array([_text(source.name)] * n, arrow.string()),
                 arrow.array(times),
+                *([arrow.array([1000.0 * segment.end_s for segment in own])] if own else []),
+                *([arrow.array([segment.row for segment in own], arrow.int64())] if own else []),
                 arrow.FixedSizeListArray.from_arrays(values, rows.dim),
+                arrow.array([info.path] * n, arrow.string()),
                 arrow.array([info.bytes] * n, arrow.int64()),
                 arrow.array([info.modified_ns] * n, arrow.int64()),
+                arrow.array([info.segments_sha256] * n, arrow.string()),
                 arrow.array([info.sample_rate] * n, arrow.int32()),
                 arrow.array([info.channels] * n, arrow.int32()),
                 arrow.array([info.duration_s] * n, arrow.float64()),
@@ -145,15 +158,17 @@ class ParquetOutput:
         parts = self._parts()
         files = [*([self.table] if self.table in self._old else []), *parts]
         if parts:
-            schema = self.parquet.read_schema(files[-1])
+            with open_plain(files[-1]) as newest:
+                schema = self.parquet.read_schema(newest)
             with (
                 whole_file(self.table) as temporary,
-                self.parquet.ParquetWriter(temporary, schema, **_OPTIONS) as writer,
+                open(temporary, "r+b") as file_object,  # not its name, which Arrow might take for an address
+                self.parquet.ParquetWriter(file_object, schema, **_OPTIONS) as writer,
             ):
                 for file in files:
                     for group in self._groups(file):
                         writer.write_table(group)
-                _finish(writer, temporary)
+                _finish(writer, file_object)
 
     def close(self) -> None:
         """Keep what is finished: called when a run stops early, too."""
@@ -164,8 +179,9 @@ class ParquetOutput:
 
     def _groups(self, file: Path) -> Iterator[Any]:
         """The rows of a file that count: those of recordings that stand in no newer one. The whole file is verified."""
-        with reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"):
-            for group in verified_groups(file):
+        advice = _damaged(file, self.table)
+        with reading(file, HearModelsError, advice, what="a table of embeddings"):
+            for group in verified_groups(file, advice):
                 keep = [self._newest[name] == file for name in group.column("path").to_pylist()]
                 yield group if all(keep) else group.filter(self.pyarrow.array(keep))
 
@@ -176,9 +192,12 @@ class ParquetOutput:
             [
                 ("path", arrow.string()),
                 ("timestamp_ms" if self.settings.kind == "timestamps" else "start_ms", arrow.float64()),
+                *([("end_ms", arrow.float64()), ("row", arrow.int64())] if self.settings.segments else []),
                 ("embedding", arrow.list_(value, rows.dim)),
+                ("source_path", arrow.string()),
                 ("source_bytes", arrow.int64()),
                 ("source_modified_ns", arrow.int64()),
+                ("source_segments_sha256", arrow.string()),
                 ("source_sample_rate", arrow.int32()),
                 ("source_channels", arrow.int32()),
                 ("source_duration_s", arrow.float64()),
@@ -193,8 +212,8 @@ class ParquetOutput:
             self._part_number += 1
             self._part_path = self.folder / f"part-{self._part_number:06d}.parquet"
             self._temporary = whole_file(self._part_path)
-            self._part_in_work = self._temporary.__enter__()
-            self._writer = self.parquet.ParquetWriter(self._part_in_work, self._group[0].schema, **_OPTIONS)
+            self._sink = open(self._temporary.__enter__(), "r+b")  # noqa: SIM115 - closed with the part
+            self._writer = self.parquet.ParquetWriter(self._sink, self._group[0].schema, **_OPTIONS)
         table = self.pyarrow.Table.from_batches(self._group)
         self._writer.write_table(table)
         self._part_bytes += self._group_bytes
@@ -207,7 +226,8 @@ class ParquetOutput:
             if self._writer is None:
                 return
             with self._disk():
-                _finish(self._writer, self._part_in_work)
+                _finish(self._writer, self._sink)
+            self._sink.close()
             assert self._temporary is not None
             temporary, self._temporary = self._temporary, None
             temporary.__exit__(None, None, None)
@@ -223,6 +243,7 @@ class ParquetOutput:
         if writer is not None:
             with suppress(Exception):  # the disk may be full
                 writer.close()
+                self._sink.close()
         if temporary is not None:
             with suppress(_Abandoned):
                 temporary.__exit__(_Abandoned, _Abandoned(), None)
@@ -232,7 +253,7 @@ class ParquetOutput:
         self._group, self._in_part = [], set()
         self._group_bytes, self._part_bytes, self._part_began = 0, 0, 0.0
 
-    def _read_done(self, file: Path) -> dict[str, tuple[int, int]]:
+    def _read_done(self, file: Path) -> dict[str, dict[str, Any]]:
         with (
             reading(file, HearModelsError, _damaged(file, self.table), what="a table of embeddings"),
             open_plain(file) as handle,
@@ -242,32 +263,32 @@ class ParquetOutput:
             if not isinstance(found, dict):
                 raise ValueError("it lacks its settings")
             refuse_mixture(str(file), found, self.settings)
-            done: dict[str, tuple[int, int]] = {}
-            for batch in reader.iter_batches(columns=["path", "source_bytes", "source_modified_ns"]):
-                done.update((path, (n, at)) for path, n, at in zip(*batch.to_pydict().values(), strict=True))
+            done: dict[str, dict[str, Any]] = {}
+            for batch in reader.iter_batches(columns=["path", *(f"source_{name}" for name in KNOWN_BY)]):
+                for name, *values in zip(*batch.to_pydict().values(), strict=True):
+                    done.setdefault(name, dict(zip(KNOWN_BY, values, strict=True)))
             return done
 
 
-def _finish(writer: Any, path: Path) -> None:
+def _finish(writer: Any, file: IO[bytes]) -> None:
     """Close a table with the digest of all of it inside."""
     writer.add_key_value_metadata({"digest": UNSEALED.decode()})
     writer.close()
-    with open(path, "r+b") as file:
-        seal(file, at_end=True)
+    file.flush()
+    seal(file, at_end=True)
 
 
-def verify_table(file: Path) -> None:
+def verify_table(file: Path, advice: str = "Embed the recordings again.") -> None:
     """FileError unless every byte of a table or a part is as it was written."""
-    advice = "Embed the recordings again."
     with reading(file, FileError, advice, what="a table of embeddings"), open_plain(file) as handle:
         verify_seal(handle, at_end=True)
 
 
-def verified_groups(file: Path) -> Iterator[Any]:
+def verified_groups(file: Path, advice: str = "Embed the recordings again.") -> Iterator[Any]:
     """The row groups of a table or a part, as Arrow tables; FileError first, unless the file is as it was written."""
     import pyarrow.parquet
 
-    verify_table(file)
+    verify_table(file, advice)
     with open_plain(file) as handle, pyarrow.parquet.ParquetFile(handle) as reader:
         for index in range(reader.num_row_groups):
             yield reader.read_row_group(index)
@@ -297,7 +318,8 @@ def _text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _import_pyarrow() -> tuple[Any, Any]:
+def import_pyarrow() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet; UsageError without them."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -19,8 +19,8 @@ import soundfile
 from hear_models.corpus.discover import AudioFile
 from hear_models.errors import AudioFileError
 from hear_models.files import shown
-from hear_models.pipeline.audio import windows_of
-from hear_models.pipeline.decoding import open_recording
+from hear_models.pipeline.audio import segments_of, windows_of
+from hear_models.pipeline.decoding import Recording, open_recording
 
 LARGE_BYTES = 8_000_000  # recordings of this size count with their whole length before they are decoded
 GUESSED_BYTES_PER_SECOND = 8_000  # 64 kbit/s, for large files that only ffmpeg reads
@@ -36,12 +36,13 @@ class Window:
 
 @dataclass(frozen=True)
 class End:
-    """The recording is over: what it was, or the error that ended it."""
+    """The recording is over: what it was and what was odd, or the error that ended it."""
 
     sample_rate: int = 0
     channels: int = 0
     duration_s: float = 0.0
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class _Job:
@@ -59,7 +60,8 @@ class Prefetcher:
     Args:
         sources: what to read.
         sample_rate: Hz, of the model.
-        window_samples, hop_samples: None reads each recording whole.
+        window_samples, hop_samples: None reads each recording whole, or its segments.
+        resampler: see `read_audio`.
         workers: decoding threads.
         ahead_s: no recording is begun while more seconds of audio than this wait decoded (one always is, so that a
             long recording passes). With windows a worker holds at most three of them besides.
@@ -72,12 +74,13 @@ class Prefetcher:
         *,
         window_samples: int | None = None,
         hop_samples: int | None = None,
+        resampler: str = "soxr",
         workers: int,
         ahead_s: float,
     ) -> None:
         self.sources = sources
         self.sample_rate = sample_rate
-        self.window_samples, self.hop_samples = window_samples, hop_samples
+        self.window_samples, self.hop_samples, self.resampler = window_samples, hop_samples, resampler
         self.ahead_s = ahead_s
         self.wait_s = 0.0  # how long the reader, that is the model, has waited for decoded audio
         self._jobs: dict[int, _Job] = {}  # begun and not yet read to the end, by index
@@ -148,7 +151,7 @@ class Prefetcher:
 
     def _expected_s(self, source: AudioFile) -> float:
         """Seconds that a large recording will hold in memory; 0 for short ones, which count once they are decoded."""
-        if self.window_samples:
+        if self.window_samples or source.segments is not None:
             return 0.0
         try:
             n_bytes = os.stat(source.path).st_size
@@ -162,17 +165,15 @@ class Prefetcher:
 
     def _decode(self, job: _Job) -> End:
         try:
-            with closing(open_recording(job.source.path)) as recording:
-                step = self.hop_samples or self.window_samples or 0
+            with closing(open_recording(job.source.path, job.source.channel)) as recording:
                 n_samples = 0
-                windows = windows_of(recording, self.sample_rate, self.window_samples, self.hop_samples)
-                for k, samples in enumerate(windows):
-                    n_samples = k * step + len(samples)
-                    if not self._hand_over(job, Window(samples, k * step)):
+                for window in self._windows(job.source, recording):
+                    n_samples = max(n_samples, window.start_sample + len(window.samples))
+                    if not self._hand_over(job, window):
                         return End()
                 rate = recording.sample_rate
                 seconds = n_samples / self.sample_rate if recording.frames is None else recording.frames / rate
-                return End(rate, recording.channels, seconds)
+                return End(rate, recording.channels, seconds, notes=tuple(recording.notes))
         except AudioFileError as error:
             return End(error=str(error))
         except Exception as error:  # a decoder's fault must cost one recording, not the night's run
@@ -181,6 +182,19 @@ class Prefetcher:
             with self._changed:
                 self._decoded_s -= job.expected_s
                 self._changed.notify_all()
+
+    def _windows(self, source: AudioFile, recording: Recording) -> Iterator[Window]:
+        if source.segments is not None:
+            spans = [(segment.start_s, segment.end_s) for segment in source.segments]
+            for (start_s, _), samples in zip(
+                spans, segments_of(recording, self.sample_rate, spans, self.resampler), strict=True
+            ):
+                yield Window(samples, round(start_s * self.sample_rate))
+            return
+        step = self.hop_samples or self.window_samples or 0
+        windows = windows_of(recording, self.sample_rate, self.window_samples, self.hop_samples, self.resampler)
+        for k, samples in enumerate(windows):
+            yield Window(samples, k * step)
 
     def _hand_over(self, job: _Job, item: Window | End) -> bool:
         """Wait for room; False if nobody reads any more."""

@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from hear_models.corpus.discover import AudioFile, Failure, find_audio_files
+from hear_models.corpus.discover import AudioFile, Failure
 from hear_models.corpus.npz import NpzOutput
-from hear_models.corpus.options import check_options
+from hear_models.corpus.options import check_options, check_segments
 from hear_models.corpus.parquet import ParquetOutput
 from hear_models.corpus.prefetch import End, Prefetcher, Window
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, embedding_settings
+from hear_models.corpus.sources import recordings
 from hear_models.corpus.writing import Output, WriteBehind
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.files import shown
 from hear_models.locks import beside, inside, only_writer
 from hear_models.pipeline.encoders import Batch, ClipStream, Encoders, device_of
+from hear_models.pipeline.listening import channel_of
 from hear_models.pipeline.model import HearModel
 
 BATCH_SECONDS = {"cpu": 60.0, "cuda": 600.0}  # audio handed to the model at once
@@ -32,7 +34,11 @@ AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches
 
 @dataclass
 class CorpusSummary:
-    """What a run did. `decode_wait_share`: part of the time in which the model waited for decoded audio."""
+    """What a run did.
+
+    decode_wait_share: part of the time in which the model waited for decoded audio. notes: recordings that were
+    embedded although something about them is odd.
+    """
 
     output: str
     settings: dict[str, Any]
@@ -45,6 +51,7 @@ class CorpusSummary:
     audio_s_per_s: float = 0.0
     decode_wait_share: float = 0.0
     failed: list[Failure] = field(default_factory=list)
+    notes: list[Failure] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,13 +80,16 @@ def embed_files(
     hop_s: float | None = None,
     workers: int | None = None,
     batch_seconds: float | None = None,
+    channel: str | int = "mix",
+    resampler: str = "soxr",
+    segments: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Callable[[CorpusSummary], None] | None = None,
 ) -> CorpusSummary:
     """Embed files and folders into a folder of `.npz` files, or into one table if `output` ends in `.parquet`.
 
     Args:
-        paths: recordings, and folders that are searched for them.
+        paths: recordings, folders that are searched for them, and "-" for standard input.
         output: folder, or table; see `npz.py` and `parquet.py` for what it holds.
         model: on the device on which it shall run.
         kind: "scene" (one embedding a recording or window) or "timestamps" (one a step).
@@ -88,6 +98,9 @@ def embed_files(
         hop_s: seconds from one window's start to the next, at most window_s, which is the default; scenes only.
         workers: decoding threads; default: as many as CPU cores, at most 4.
         batch_seconds: audio handed to the model at once; default 60 on a CPU, 600 on a GPU.
+        channel: "mix" (the mean), "left", "right", a number from 1, or "each" (every one by itself, as NAME.ch1, ...).
+        resampler: "soxr", or "resampy" as the originals of HEAR 2021; the latter takes recordings whole.
+        segments: a table of recordings, starts and ends, see `segments.py`: one scene embedding a row.
         overwrite: replace what is there. Otherwise what was finished with the same settings is kept and skipped, and
             other settings are refused.
         progress: called after each recording with the summary so far.
@@ -99,19 +112,26 @@ def embed_files(
         UsageError: an option out of range, nothing to embed, or an output of other settings.
     """
     check_options(kind, dtype, window_s, hop_s, workers, batch_seconds)
-    return embed_audio_files(
-        *find_audio_files(paths),
-        output,
-        model,
-        kind=kind,
-        dtype=dtype,
-        window_s=window_s,
-        hop_s=hop_s,
-        workers=workers,
-        batch_seconds=batch_seconds,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    if segments is not None:
+        check_segments(kind, window_s)
+    with recordings(paths, channel=channel, segments=segments) as (sources, failures):
+        return embed_audio_files(
+            sources,
+            failures,
+            output,
+            model,
+            kind=kind,
+            dtype=dtype,
+            window_s=window_s,
+            hop_s=hop_s,
+            workers=workers,
+            batch_seconds=batch_seconds,
+            channel=channel,
+            resampler=resampler,
+            segments=segments is not None,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
 
 def embed_audio_files(
@@ -126,11 +146,18 @@ def embed_audio_files(
     hop_s: float | None,
     workers: int | None,
     batch_seconds: float | None,
+    channel: str | int = "mix",
+    resampler: str = "soxr",
+    segments: bool = False,
     overwrite: bool,
     progress: Callable[[CorpusSummary], None] | None,
 ) -> CorpusSummary:
-    """`embed_files` of what `find_audio_files` found; its options were checked."""
-    settings = embedding_settings(model, kind, dtype, window_s, hop_s)
+    """`embed_files` of what `recordings` found; its options were checked."""
+    if not os.fspath(output):
+        raise UsageError("The output's name is empty. Give a folder, or a name that ends in .parquet.")
+    settings = embedding_settings(
+        model, kind, dtype, window_s, hop_s, channel=channel_of(channel), resampler=resampler, segments=segments
+    )
     summary = CorpusSummary(os.fspath(output), settings.as_dict(), files=len(sources) + len(failures), failed=failures)
     target = Path(output)
     is_table = target.suffix.lower() == ".parquet"
@@ -139,6 +166,7 @@ def embed_audio_files(
         with only_writer(_made_ready(target, is_table), target):  # before anything is read, or removed
             out: Output = target_of(target, settings, overwrite)
             try:
+                out.refuse_others(sources)
                 todo = _todo(sources, out, summary)
                 run = _CorpusEmbedder(model, settings, out, summary, progress or (lambda _: None))
                 run.go(todo, workers or min(4, os.cpu_count() or 1), batch_seconds)
@@ -194,7 +222,7 @@ class _CorpusEmbedder:
         progress: Callable[[CorpusSummary], None],
     ) -> None:
         self.model, self.settings, self.out, self.summary, self.progress = model, settings, out, summary, progress
-        self.writes = WriteBehind(out, self._written)
+        self.writes = WriteBehind(out, self._written, self._refused)
         self.idle_s = 0.0  # how long the model has waited for decoded audio
 
     def go(self, todo: list[tuple[AudioFile, AudioFileState]], workers: int, batch_seconds: float | None) -> None:
@@ -209,6 +237,7 @@ class _CorpusEmbedder:
             rate,
             window_samples=None if self.settings.window_s is None else round(self.settings.window_s * rate),
             hop_samples=None if self.settings.hop_s is None else round(self.settings.hop_s * rate),
+            resampler=self.settings.resampler,
             workers=workers,
             ahead_s=AHEAD_BATCHES * seconds,
         )
@@ -305,11 +334,16 @@ class _CorpusEmbedder:
             return
         if file.error is None:
             end = file.end
+            self.summary.notes += [Failure(str(file.source.path), f"{shown(file.source.path)} {n}") for n in end.notes]
             info = replace(file.info, sample_rate=end.sample_rate, channels=end.channels, duration_s=end.duration_s)
             self.writes.write(file.source, info, file.rows)
             return
         file.rows.close()
         self.summary.failed.append(Failure(str(file.source.path), file.error))
+        self.progress(self.summary)
+
+    def _refused(self, source: AudioFile, reason: str) -> None:
+        self.summary.failed.append(Failure(str(source.path), reason))
         self.progress(self.summary)
 
     def _written(self, n_rows: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from hear_models.corpus.discover import AudioFile
+from hear_models.corpus.segments import segments_sha256
 from hear_models.errors import UsageError
 from hear_models.files import shown
 from hear_models.pipeline.model import HearModel
@@ -30,6 +32,9 @@ class EmbeddingSettings:
     dtype: str
     window_s: float | None = None
     hop_s: float | None = None
+    channel: str | int = "mix"
+    resampler: str = "soxr"
+    segments: bool = False
     model_options: dict[str, Any] = field(default_factory=dict)
     hear_models: str = __version__
 
@@ -39,11 +44,16 @@ class EmbeddingSettings:
 
 @dataclass(frozen=True)
 class AudioFileState:
-    """A recording as it was when it was read: size and time of change tell a later run whether it is the same."""
+    """A recording as it was when it was read: place, size and time of change tell a later run whether it is the same.
+
+    path: where it came from, links of folders resolved. segments_sha256: of its segments; "" where all of it was read.
+    """
 
     name: str
+    path: str
     bytes: int
     modified_ns: int
+    segments_sha256: str = ""
     sample_rate: int = 0
     channels: int = 0
     duration_s: float = 0.0
@@ -52,14 +62,48 @@ class AudioFileState:
     def of(cls, source: AudioFile) -> AudioFileState:
         """Raises OSError if the file is not there."""
         status = os.stat(source.path)
-        return cls(source.name, status.st_size, status.st_mtime_ns)
+        segments = "" if source.segments is None else segments_sha256(source.segments)
+        modified_ns = 0 if source.origin else status.st_mtime_ns
+        return cls(source.name, _origin(source), status.st_size, modified_ns, segments)
+
+    def is_that(self, where: str, found: Mapping[str, Any]) -> bool:
+        """Whether an entry of an output was made of this recording, unchanged since.
+
+        Raises UsageError: it was made of another one that has the same name.
+        """
+        if found.get("path") != self.path:
+            raise UsageError(
+                f"{shown(where)} has {shown(self.name)} from {shown(str(found.get('path')))}, this run from "
+                f"{shown(self.path)}. Choose another --output, give the folder above both, or replace it with "
+                "--overwrite."
+            )
+        return all(found.get(key) == getattr(self, key) for key in ("bytes", "modified_ns", "segments_sha256"))
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
+def _origin(source: AudioFile) -> str:
+    """Where a recording came from, as text that any file takes."""
+    where = source.origin or os.path.join(_real_folder(os.path.dirname(source.path)), os.path.basename(source.path))
+    return os.fsencode(where).decode("utf-8", "backslashreplace")
+
+
+@functools.lru_cache(maxsize=1024)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
 def embedding_settings(
-    model: HearModel, kind: str, dtype: str, window_s: float | None, hop_s: float | None
+    model: HearModel,
+    kind: str,
+    dtype: str,
+    window_s: float | None,
+    hop_s: float | None,
+    *,
+    channel: str | int = "mix",
+    resampler: str = "soxr",
+    segments: bool = False,
 ) -> EmbeddingSettings:
     """The settings of a run with this model."""
     checkpoint = model.checkpoint
@@ -77,15 +121,24 @@ def embedding_settings(
         dtype=dtype,
         window_s=window_s,
         hop_s=hop_s,
+        channel=channel,
+        resampler=resampler,
+        segments=segments,
         model_options={**options, "dtype": compute},
     )
 
 
-def refuse_mixture(where: str, found: Mapping[str, Any], wanted: EmbeddingSettings) -> None:
-    """Raise UsageError, naming the first difference, unless an existing output was made with the same settings."""
+def refuse_mixture(
+    where: str, found: Mapping[str, Any], wanted: EmbeddingSettings, *, replaceable: bool = True
+) -> None:
+    """Raise UsageError, naming the first difference, unless an existing output was made with the same settings.
+
+    replaceable: whether `overwrite` would replace it.
+    """
     for key, value in wanted.as_dict().items():
         if found.get(key) != value:
+            advice = ", or replace what is there with --overwrite" if replaceable else ", or remove what is there"
             raise UsageError(
                 f"{shown(where)} was made with {key} = {found.get(key)!r}, this run has {value!r}. "
-                "Choose another --output, or replace what is there with --overwrite."
+                f"Choose another --output{advice}."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -11,9 +11,14 @@ from typing import Protocol
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState
+from hear_models.errors import HearModelsError
 
 WAITING_FILES = 16
 WAITING_BYTES = 64 << 20
+
+
+class NameRefused(HearModelsError):
+    """The file system does not take the name of one recording's file; the others have nothing to do with it."""
 
 
 class Output(Protocol):
@@ -26,6 +31,7 @@ class Output(Protocol):
     folder: Path
     threads: int
 
+    def refuse_others(self, sources: Sequence[AudioFile]) -> None: ...
     def why_not(self, source: AudioFile) -> str | None: ...
     def is_done(self, source: AudioFile, info: AudioFileState) -> bool: ...
     def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None: ...
@@ -39,11 +45,12 @@ class WriteBehind:
     Args:
         out: the output.
         written: called in the caller's thread, with the number of rows, once a recording is safely on the disk.
+        refused: called there with a recording whose name the file system does not take, and the reason.
     """
 
-    def __init__(self, out: Output, written: Callable[[int], None]) -> None:
-        self.out, self.written = out, written
-        self._waiting: deque[tuple[Future[None], int, int]] = deque()
+    def __init__(self, out: Output, written: Callable[[int], None], refused: Callable[[AudioFile, str], None]) -> None:
+        self.out, self.written, self.refused = out, written, refused
+        self._waiting: deque[tuple[Future[None], AudioFile, int, int]] = deque()
         self._pool = ThreadPoolExecutor(out.threads, thread_name_prefix="write")
 
     def write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
@@ -52,7 +59,7 @@ class WriteBehind:
             len(self._waiting) >= WAITING_FILES or sum(size for *_, size in self._waiting) >= WAITING_BYTES
         ):
             self._take_first()
-        self._waiting.append((self._pool.submit(self._write, source, info, rows), rows.n, rows.n_bytes))
+        self._waiting.append((self._pool.submit(self._write, source, info, rows), source, rows.n, rows.n_bytes))
         while self._waiting and self._waiting[0][0].done():
             self._take_first()
 
@@ -72,6 +79,10 @@ class WriteBehind:
             rows.close()
 
     def _take_first(self) -> None:
-        future, n_rows, _ = self._waiting.popleft()
-        future.result()
-        self.written(n_rows)
+        future, source, n_rows, _ = self._waiting.popleft()
+        try:
+            future.result()
+        except NameRefused as error:
+            self.refused(source, str(error))
+        else:
+            self.written(n_rows)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from hear_models.datasets.gise51 import LabelledClip, clip_of
 from hear_models.errors import AudioFileError, FileError, UsageError
 from hear_models.files import shown
+from hear_models.pipeline.audio import probe
 
 SUFFIXES = (".wav", ".flac")
 
@@ -65,13 +65,10 @@ class Library:
     def duration_s(self, file: Path) -> float:
         """Length of a recording in seconds. AudioFileError if it cannot be read, or is empty."""
         if file not in self._duration_s:
-            try:
-                about = soundfile.info(file)
-            except (OSError, soundfile.LibsndfileError) as error:
-                raise AudioFileError(f"{shown(file)} cannot be read ({error}). Replace or remove it.") from error
-            if about.frames < 1:
+            seconds = probe(file).duration_s
+            if not seconds:
                 raise AudioFileError(f"{shown(file)} holds no samples. Replace or remove it.")
-            self._duration_s[file] = about.frames / about.samplerate
+            self._duration_s[file] = seconds
         return self._duration_s[file]
 
     def find(self, label: str, name: str) -> Path | None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from hear_models.pipeline.stream import Stream
 
 TIMESTAMPS = ("centres", "official")
+WITHOUT_FLOAT64 = ("mps",)
+FEWEST_FRAMES, MOST_CHANNELS = 100, 32  # no batch, but a clip the wrong way round
 LONGEST_WAIT = 4  # forward passes that a unit of a rare length waits for company; behind it finished clips wait too
 
 
@@ -117,6 +119,16 @@ class HearModel(HubMethods, nn.Module):
         super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)  # type: ignore[no-untyped-call]
         self.use_dtype(wanted)
         return self
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As of any module; UsageError for a device that has no float64, in which features and gates are summed."""
+        device = torch._C._nn._parse_to(*args, **kwargs)[0]
+        if device is not None and device.type in WITHOUT_FLOAT64:
+            raise UsageError(
+                f"{device.type} computes no float64, in which features are measured and gates are summed. "
+                "Run the model on cpu or cuda."
+            )
+        return super().to(*args, **kwargs)
 
     # ------------------------------------------------------------------ what a family must supply
 
@@ -347,6 +359,11 @@ class HearModel(HubMethods, nn.Module):
         Units of equal length share a forward pass, whichever clip they come from; a clip is handed on when its last
         unit is encoded, so memory is bounded by the longest clip and not by the number of clips.
         """
+        if torch.jit.is_tracing():
+            raise UsageError(
+                "How a clip is cut depends on its length, which a trace would freeze. "
+                "Use load_model(..., compile=True)."
+            )
         shared = None
         if isinstance(self.normalise, Standardise) and self.normalise.scope == "call":
             clips = list(clips)
@@ -445,6 +462,17 @@ def check_audio(audio: Tensor) -> None:
         )
     if audio.shape[0] == 0:
         raise InputError("audio holds no clips: its shape is [0, samples]. Give at least one.")
+    check_batch_shape(audio)
+
+
+def check_batch_shape(audio: Tensor | np.ndarray) -> None:
+    """Raise `InputError` for [frames, channels], as soundfile gives it, in the place of [clips, samples]."""
+    first, last = audio.shape
+    if first >= FEWEST_FRAMES and last <= MOST_CHANNELS:
+        raise InputError(
+            f"audio has shape {tuple(audio.shape)}, which looks like [frames, channels]; a batch is [clips, samples]. "
+            "Mix its channels to one clip: audio.mean(axis=1), or transpose it to embed each: audio.T."
+        )
 
 
 def check_clip(clip: Tensor, index: int) -> None:

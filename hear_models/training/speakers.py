@@ -142,7 +142,7 @@ def build(recipe: Recipe, run: Run, model: HearModel, report: Report) -> Speaker
     """The objective for a model of voices."""
     if not isinstance(model, VoiceModel):
         raise UsageError(f"{model.family} has no embedding of voices. Use another objective.")
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     return SpeakerObjective(recipe, run, model, report)
 
 

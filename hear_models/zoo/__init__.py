@@ -27,8 +27,8 @@ def load_model(name_or_path: str | os.PathLike[str] = "", *, family: str | None 
         family: the family that the model must belong to, for instance "mwmae"; None: any.
         options: compile=True for torch.compile at the first call (docs/speed.md says where it pays);
             timestamps="centres" (true centres in ms, inside the clip) or "official" (every step, the original's
-            times); dtype="float32" or "bfloat16"; device, for instance "cuda"; decoder=True to load the decoder too
-            (for pretraining); and the options of the family's `Model`.
+            times); dtype="float32", "bfloat16" or, on a GPU, "float16"; device, for instance "cuda"; decoder=True to
+            load the decoder too (for pretraining); and the options of the family's `Model`.
 
     Returns:
         The model; `model.checkpoint` says where its weights come from and whether they are trained. A name without

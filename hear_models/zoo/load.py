@@ -24,7 +24,7 @@ from hear_models.zoo.resolve import Resolved, resolve
 from hear_models.zoo.sizes import at_most_parameters, check_sizes
 
 SEED_OF_UNTRAINED = 0
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIONS_OF_ALL = ("decoder", "dtype", "device", "compile")  # "decoder" asks for every trained tensor: some have no more
 NOT_OPTIONS = ("self", "config", "seed")  # parameters of a family's Model that are not the user's to set
 _warned: set[str] = set()
@@ -109,6 +109,8 @@ def check_options(module: FamilyModule, options: Mapping[str, Any]) -> tuple[dic
         raise UsageError(
             f"device={options['device']!r} is unknown ({error}). Use for instance 'cpu' or 'cuda'."
         ) from error
+    if dtype == "float16" and device.type == "cpu":
+        raise UsageError("dtype='float16' is for GPUs. Use 'bfloat16' on a CPU, or give device='cuda'.")
     return {name: value for name, value in options.items() if name in own}, DTYPES[dtype], device
 
 

@@ -219,3 +219,65 @@ def test_window_keeps_memory_constant_however_long_the_recording_is(tmp_path: Pa
             assert len(times) == len(archive["embeddings"])
             assert 0 <= times[0] < 400 and 0 <= minutes * 60_000 - times[-1] < 400
     assert peaks[1] - peaks[0] < 20, f"peak memory in MiB: {peaks}"
+
+
+# --------------------------------------------------------------------------------------------- what shells make of it
+def test_a_variable_of_the_shell_that_is_not_set_is_no_folder(tmp_path: Path, model: str, monkeypatch) -> None:
+    from hear_models.cli.main import cli
+
+    noise(tmp_path / "a.wav", 0.3)
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["embed", "", "-o", "out"],
+        ["embed", "a.wav", "", "-o", "out"],
+        ["embed", "a.wav", "-o", ""],
+        ["embed", "a.wav", "-o", "out", "--segments", ""],
+        ["tag", ""],
+        ["verify", "a.wav", ""],
+        ["synthesise", ""],
+        ["tasks", "check", ""],
+    ):
+        result = CliRunner().invoke(cli, arguments)
+        assert result.exit_code == 2 and "it is empty" in result.output, (arguments, result.output)
+    assert os.listdir() == ["a.wav"]
+    assert CliRunner().invoke(cli, ["embed", ".", "-o", "out", "-m", model]).exit_code == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_sentence(tmp_path: Path, model: str) -> None:
+    noise(tmp_path / "a.wav", 0.3)
+    for arguments in ([tmp_path / "a.wav", "-o", tmp_path / "out", "-m", model], ["--help"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(in_process(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        lines = [line for line in done.stderr.splitlines() if line]
+        assert done.returncode == 1 and lines == [
+            "error: what was to be printed cannot be written: No space left on device."
+        ]
+    assert (tmp_path / "out/a.wav.npz").exists()
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "0", "-3"])
+def test_endless_batches_are_told(tmp_path: Path, model: str, value: str) -> None:
+    noise(tmp_path / "a.wav", 0.3)
+    with pytest.raises(UsageError, match="batch_seconds"):
+        raise embed(tmp_path / "a.wav", "-o", tmp_path / "out", "-m", model, "--batch-seconds", value).exception  # type: ignore[misc]
+
+
+def test_channels_segments_and_standard_input_on_the_command_line(tmp_path: Path, model: str) -> None:
+    noise(tmp_path / "a.wav", 1.0)
+    (tmp_path / "t.csv").write_text("path,start_s,end_s\na.wav,0,0.5\na.wav,0.25,1\n")
+    told = embed(tmp_path / "a.wav", "-o", tmp_path / "rows", "-m", model, "--segments", tmp_path / "t.csv")
+    assert told.exit_code == 0 and "2 embeddings" in told.output
+    assert embed(tmp_path / "a.wav", "-o", tmp_path / "each", "-m", model, "--channel", "each").exit_code == 0
+    assert (tmp_path / "each/a.wav.ch1.npz").exists()
+    content = (tmp_path / "a.wav").read_bytes()
+    done = subprocess.run(
+        in_process("-", "-o", tmp_path / "piped", "-m", model), input=content, capture_output=True, check=False
+    )
+    assert done.returncode == 0 and load_all(tmp_path / "piped")["stdin.npz"].ndim == 1
+    (tmp_path / "cut.wav").write_bytes(content[:9000])
+    told = embed(tmp_path / "cut.wav", "-o", tmp_path / "cut", "-m", model)
+    assert told.exit_code == 1 and "is cut off or damaged" in told.output
+    (tmp_path / "open.wav").write_bytes(content[:40] + bytes(4) + content[44:])
+    told = embed(tmp_path / "open.wav", "-o", tmp_path / "open", "-m", model)
+    assert told.exit_code == 0 and "warning: " in told.output and "read to the end of the file." in told.output

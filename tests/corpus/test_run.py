@@ -61,6 +61,8 @@ def test_every_recording_gets_its_file_in_the_same_folders(corpus: Path, tmp_pat
     about = load(tmp_path / "out/a.flac.npz")["metadata"]
     assert about["source"] | {"bytes": 0, "modified_ns": 0} == {
         "name": "a.flac",
+        "path": str((corpus / "a.flac").resolve()),
+        "segments_sha256": "",
         "bytes": 0,
         "modified_ns": 0,
         "sample_rate": 44100,

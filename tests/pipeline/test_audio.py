@@ -256,7 +256,7 @@ def test_an_ffmpeg_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "ffmpeg").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
-    monkeypatch.setattr("hear_models.pipeline.decoding.FFMPEG_STALL_S", 0.3)
+    monkeypatch.setattr("hear_models.pipeline.ffmpeg.STALL_S", 0.3)
     (tmp_path / "a.m4a").write_bytes(b"no audio")
     with pytest.raises(AudioFileError, match="gave nothing"):
         read_audio(tmp_path / "a.m4a", RATE)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import hear_models
-from hear_models.errors import InputError
+from hear_models.errors import InputError, UsageError
 from hear_models.zoo import list_models, load_model
 
 TRANSFORMERS = ("mwmae-nano", "mae-nano", "msm-mae-nano")
@@ -264,3 +264,95 @@ def test_a_compiled_model_is_copied_without_its_compiled_code(monkeypatch):
         other.blocks[0].mlp.fc1.weight.data.zero_()
         assert other.compiled and not torch.equal(other.get_scene_embeddings(sound()), want)
     assert torch.equal(model.get_scene_embeddings(sound()), want)
+
+
+# ------------------------------------------------------------------------------------------- adapters of the real peft
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_adapters_of_peft_train_merge_and_unload(name, tmp_path):
+    peft = pytest.importorskip("peft", reason="the package peft is not installed")
+    reference = load_model(name)
+    before = reference.get_scene_embeddings(sound())
+    config = peft.LoraConfig(target_modules=r"blocks\..*(qkv|proj|fc1|fc2)", r=4, init_lora_weights=True)
+    adapted = peft.get_peft_model(load_model(name), config)
+    model = adapted.base_model.model
+    torch.testing.assert_close(model.get_scene_embeddings(sound()), before, rtol=1e-4, atol=1e-5)  # B begins at 0
+    optimiser = torch.optim.Adam([p for p in adapted.parameters() if p.requires_grad], lr=0.01)
+    for _ in range(2):
+        optimiser.zero_grad()
+        adapted(sound()).square().mean().backward()
+        optimiser.step()
+    learned = {n: p for n, p in adapted.named_parameters() if "lora_" in n}
+    assert len(learned) == 2 * 4 * len(reference.blocks) and all(p.grad.any() for p in learned.values())
+    assert all(p.grad is None for n, p in adapted.named_parameters() if "lora_" not in n)
+    trained = model.get_scene_embeddings(sound())
+    assert not torch.allclose(trained, before, atol=1e-3)
+    with adapted.disable_adapter():
+        torch.testing.assert_close(model.get_scene_embeddings(sound()), before, rtol=1e-4, atol=1e-5)
+    adapted.save_pretrained(tmp_path)
+    again = peft.PeftModel.from_pretrained(load_model(name), tmp_path)
+    torch.testing.assert_close(again.base_model.model.get_scene_embeddings(sound()), trained, rtol=1e-4, atol=1e-5)
+    merged = adapted.merge_and_unload()
+    assert not any("lora" in key for key in merged.state_dict())
+    torch.testing.assert_close(merged.get_scene_embeddings(sound()), trained, rtol=1e-3, atol=1e-4)
+    unloaded = again.unload()
+    torch.testing.assert_close(unloaded.get_scene_embeddings(sound()), before, rtol=1e-4, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------- wrappers and devices, every family
+DEFAULTS = [entry.name for entry in list_models() if entry.default]
+
+
+@pytest.fixture
+def one_process():
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_gloo_available():
+        pytest.skip("this torch has no gloo")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_every_family_trains_in_ddp(name, one_process):
+    model = load_model(name).train()
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        pytest.skip("nothing is learned in it")
+    parallel = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)  # heads take no part
+    audio = sound(2, model.sample_rate)
+    for _ in range(2):
+        parallel(audio).square().sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_trace_is_refused_in_one_sentence(name):
+    model = load_model(name)
+    with pytest.raises(UsageError, match="which a trace would freeze"):
+        torch.jit.trace(model, sound(1, model.sample_rate))
+
+
+def test_a_device_without_float64_is_refused_in_one_sentence():
+    model = load_model("mwmae-nano")
+    for place in ({"device": "mps"}, {"device": torch.device("mps:0"), "dtype": torch.float16}):
+        with pytest.raises(UsageError, match="mps computes no float64"):
+            model.to(**place)
+    with pytest.raises(UsageError, match="mps computes no float64"):
+        load_model("mwmae-nano", device="mps")
+
+
+def test_float16_is_for_gpus():
+    with pytest.raises(UsageError, match="is for GPUs"):
+        load_model("mwmae-nano", dtype="float16")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("name", BUNDLED)
+def test_float16_on_a_gpu_is_near(name):
+    model = load_model(name, dtype="float16", device="cuda")
+    found = model.get_scene_embeddings(sound(2, model.sample_rate).cuda())
+    want = load_model(name).get_scene_embeddings(sound(2, model.sample_rate))
+    assert found.dtype == torch.float32 and found.device.type == "cuda"
+    assert nn.functional.cosine_similarity(found.cpu(), want).min() > 0.999

@@ -15,6 +15,7 @@ import numpy as np
 
 from hear_models.errors import AudioFileError
 from hear_models.pipeline.ahead import load_ahead
+from hear_models.pipeline.audio import warn_of
 from hear_models.pipeline.decoding import open_recording
 from hear_models.tasks.task import TaskError
 
@@ -64,6 +65,7 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
                     "rate."
                 )
             blocks = list(recording.blocks())
+            warn_of(recording)
     except AudioFileError as error:
         raise TaskError(f"{error} `hear-models tasks check` lists what else is wrong with the task.") from error
     if not blocks:

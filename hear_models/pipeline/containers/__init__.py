@@ -1,0 +1,1 @@
+"""What the headers of recordings promise, against what their files hold: read here, decoded elsewhere."""
