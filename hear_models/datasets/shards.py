@@ -21,7 +21,7 @@ from hear_models.datasets.gise51 import AUDIO_SUFFIXES, LabelledClip, packed_cli
 from hear_models.datasets.writing import claim_folder
 from hear_models.errors import FileError, InputError, UsageError
 from hear_models.files import shown, whole_file
-from hear_models.foreign import is_plain, parse_json
+from hear_models.foreign import is_plain, open_plain, parse_json
 from hear_models.locks import inside, only_writer
 
 SUFFIX = ".tar"
@@ -101,11 +101,14 @@ def read_shards(path: Path) -> Iterator[LabelledClip]:
     Raises:
         InputError: a damaged shard, or an example without a recording or labels.
     """
-    for shard in sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]:
+    shards = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    if not shards:
+        raise InputError(f"{path} holds no shards ({SUFFIX}). Give a folder of `hear-models gise51 pack`.")
+    for shard in shards:
         try:
-            with tarfile.open(shard, "r:") as tar:
+            with open_plain(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 yield from _examples(tar, shard)
-        except (tarfile.TarError, OSError, EOFError, UnicodeError) as error:
+        except (tarfile.TarError, FileError, OSError, EOFError, UnicodeError) as error:
             raise InputError(f"{shard} cannot be read as a shard ({error}). Write it again.") from None
 
 

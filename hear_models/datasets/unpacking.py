@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from hear_models.errors import FileError, HearModelsError
 from hear_models.files import shown, whole_folder
+from hear_models.foreign import open_plain
 
 CHUNK = 1 << 20
 MAX_RATIO = 200  # of bytes unpacked to bytes packed; sound packs to half
@@ -80,7 +81,7 @@ def _extract(archive: Path, made: Path, progress: Callable[[int], None]) -> list
     limit = max(SMALL_BYTES, MAX_RATIO * archive.stat().st_size)
     files: list[Unpacked] = []
     taken: dict[str, bool] = {}  # names as a disk that ignores case sees them → whether they are folders
-    with gzip.open(archive) as packed:
+    with open_plain(archive) as file, gzip.GzipFile(fileobj=file) as packed:
         stream = _Bounded(packed, limit, archive)
         with tarfile.open(fileobj=stream, mode="r:", errorlevel=2, encoding="utf-8") as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
