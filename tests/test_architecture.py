@@ -19,7 +19,7 @@ DOC = Path(__file__).parent.parent / "docs" / "architecture.md"
 FAMILIES_ROOM = "families"  # every module directly in hear_models/ that is named on no other floor
 FLOORS = {
     0: {"errors", "fields", "files", "foreign", "locks", "markdown", "pictures", "resources", "seals", "version"},
-    1: {"layers", "frontends", "pipeline", "checkpoints", "metrics", "execution"},
+    1: {"layers", "frontends", "pipeline", "checkpoints", "metrics", "execution", "fetching"},
     2: {"zoo"},
     3: {FAMILIES_ROOM},
     4: {"analysis", "datasets", "subjects"},

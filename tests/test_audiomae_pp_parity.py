@@ -199,6 +199,26 @@ def test_what_the_weights_do_not_tell_is_asked_for(tmp_path):
             audiomae_pp.Config(**sizes)
 
 
+def test_a_configuration_that_is_silent_means_six_decoder_heads(tmp_path):
+    """As the official factory, though every published configuration says 8."""
+    import json
+
+    model = audiomae_pp.Model(
+        audiomae_pp.Config(width=24, heads=2, depth=1, decoder_width=24, decoder_depth=1), decoder=True
+    )
+    torch.save(recipe_state(official_shapes(model)), tmp_path / "bare.pth")
+    said = {"model": {"model_args": {"img_size": [200, 80], "mask_ratio": 0.7}}, "opt": {"norm_pix_loss": True}}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    done = convert(
+        "audiomae_pp",
+        tmp_path / "bare.pth",
+        tmp_path / "out.safetensors",
+        config=tmp_path / "config.json",
+        overrides={"heads": 2},
+    )
+    assert (done.config["decoder_heads"], done.config["mask_ratio"], done.config["norm_pix_loss"]) == (6, 0.7, True)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_official_layout_fails_the_place_of_bursts_and_nothing_else(converted, tmp_path, layout):
     path = as_if_ours(converted, layout, tmp_path)
@@ -223,6 +243,9 @@ def test_random_weights_begin_as_the_official_ones():
         assert torch.equal(norm.weight, torch.ones_like(norm.weight)) and not norm.bias.any()
     assert 0.01 < float(d.mask_token.detach().std()) < 0.03
     assert not d.pos_embed.requires_grad and not model.pos_embed.requires_grad
+    official = recipe_state({"decoder.decoder_pos_embed": tuple(d.pos_embed.shape), "p_pos_embed": (1, 251, 64)})
+    assert largest_difference(d.pos_embed, official["decoder.decoder_pos_embed"].numpy()) <= 3e-5
+    assert largest_difference(model.pos_embed, official["p_pos_embed"].numpy()) <= 3e-5
 
 
 def test_bfloat16_stays_close(converted):

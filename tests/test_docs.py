@@ -41,6 +41,13 @@ def blocks(path: Path) -> list[Block]:
     ]
 
 
+def is_missing(block: Block) -> bool:
+    """Whether a block needs a package that is not installed; a folder of tests of the same name is none."""
+    needs = NEEDS.match(block.text)
+    spec = importlib.util.find_spec(needs[1]) if needs else None
+    return bool(needs) and (spec is None or spec.origin is None)
+
+
 def our_commands(shell: str) -> list[str]:
     """The `hear-models …` parts of a shell block; pip, pytest and git are left to .ci/run."""
     lines = shell.replace("\\\n", " ").splitlines()
@@ -116,7 +123,7 @@ def run(block: Block, command: str | list[str], folder: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_and_every_line_of_python_in_the_documents_works(document, desk):
     for block in blocks(document):
-        if block.skipped or ((needs := NEEDS.match(block.text)) and importlib.util.find_spec(needs[1]) is None):
+        if block.skipped or is_missing(block):
             continue
         if block.language == "sh":
             for command in our_commands(block.text):

@@ -211,14 +211,17 @@ def _read_top_level(
 def _leaves(tree: dict[str, Any], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, Entry]]:
     if depth > MAX_DEPTH:
         raise CheckpointError(f"{prefix[:80]}...: maps lie more than {MAX_DEPTH} deep.")
-    for key, value in tree.items():
+    for key in list(tree):
+        value = tree.pop(key)  # so that bytes and arrays are not both in memory
         path = f"{prefix}{key}"
         if isinstance(value, dict) and CHUNKED in value:
             yield path, _chunked_array(path, value)
         elif isinstance(value, dict) and value:
             yield from _leaves(value, f"{path}/", depth + 1)
         else:
-            yield path, _leaf(path, value)
+            entry = _leaf(path, value)
+            del value
+            yield path, entry
 
 
 def _leaf(path: str, value: Any) -> Entry:

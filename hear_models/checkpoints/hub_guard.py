@@ -117,8 +117,8 @@ def _install() -> None:
     """Hooks on the library's session, and on those that it opens later; they do nothing outside of `guarded`."""
     from huggingface_hub.utils import _http, get_session
 
-    factory = _http._GLOBAL_CLIENT_FACTORY
-    if not getattr(factory, "guards", False):
+    factory = getattr(_http, "_GLOBAL_CLIENT_FACTORY", None)
+    if factory is not None and not getattr(factory, "guards", False):
 
         def open_client() -> Any:
             return _with_hooks(factory())

@@ -15,13 +15,14 @@ from typing import Any
 
 from hear_models.checkpoints.hub import parse_address
 from hear_models.errors import CheckpointError, UsageError
-from hear_models.resources import resource
+from hear_models.resources import cache_folder, resource
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+FETCHED = "fetched"  # official weights that `hear-models fetch` converted on this machine; never declared
 # bundled: the file lies in weights/; hub: it is downloaded when first loaded; unpublished: official weights exist, but
 # no converted file is offered; untrained: a configuration without weights; parameterless: there is nothing to learn
 STATUSES = ("bundled", "hub", "unpublished", "untrained", "parameterless")
@@ -80,9 +81,22 @@ class Manifest:
         return path if path.is_file() else None
 
     @property
+    def fetched(self) -> Path | None:
+        """What `hear-models fetch` converted, if it is there."""
+        path = fetched_file(self.name)
+        return path if self.status == "unpublished" and path.is_file() else None
+
+    @property
     def effective_status(self) -> str:
-        """`status`, but "untrained" for a bundled checkpoint whose file is not there."""
+        """`status`, but "untrained" for a bundled checkpoint whose file is not there, and "fetched"."""
+        if self.fetched is not None:
+            return FETCHED
         return "untrained" if self.status == "bundled" and self.path is None else self.status
+
+
+def fetched_file(name: str) -> Path:
+    """Where the converted official weights of a model lie in the cache, once they were fetched."""
+    return cache_folder() / FETCHED / name / "model.safetensors"
 
 
 def read_manifests(folder: Path | None = None) -> dict[str, Manifest]:

@@ -12,14 +12,15 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import safetensors
 
 from hear_models.errors import CheckpointError, FileError
-from hear_models.files import write_atomically
-from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, parse_json, read_bytes
+from hear_models.files import unwritable, whole_file
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, file_sha256, is_lfs_pointer, parse_json, read_bytes
 from hear_models.version import __version__
 
 if TYPE_CHECKING:
@@ -124,10 +125,14 @@ def write_checkpoint(
             f"there is no tensor of the part {sorted(missing)[0]!r} to write. Give its tensors or leave it out."
         )
     stored: dict[str, Tensor] = {}
+    places: set[int] = set()
     for name in sorted(tensors):
         if part_of(name) not in kept:
             continue
-        value = tensors[name].detach().cpu().to(getattr(torch, dtype)).contiguous().clone()
+        value = tensors[name].detach().cpu().to(getattr(torch, dtype)).contiguous()
+        if value.untyped_storage().nbytes() != value.nbytes or value.data_ptr() in places:
+            value = value.clone()  # the library writes no tensor that shares its memory
+        places.add(value.data_ptr())
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(
                 f"{name} holds NaN, infinity or a value beyond {dtype}. Nothing was written; check the training."
@@ -136,10 +141,17 @@ def write_checkpoint(
     header = Header(family, dict(config), kept, trained, None if source is None else dict(source), dict(notes or {}))
     pieces = ((name, STORED[dtype], list(value.shape), _bytes_of(value)) for name, value in stored.items())
     metadata = {**asdict(header), "digest": _digest(asdict(header), pieces)}
+    target = Path(path)
+    if target.is_dir():
+        raise CheckpointError(f"{target} is a folder. Name a file to write.")
     try:
-        return write_atomically(path, safetensors.torch.save(stored, metadata={KEY: _canonical(metadata)}))
-    except FileError as error:
-        raise CheckpointError(str(error)) from error
+        with whole_file(target) as part:
+            safetensors.torch.save_file(stored, part, metadata={KEY: _canonical(metadata)})
+            return file_sha256(part)
+    except OSError as error:
+        raise CheckpointError(unwritable(target, error)) from error
+    except safetensors.SafetensorError as error:  # of the library's own writing: a full disk
+        raise CheckpointError(f"{target} cannot be written: {error}. Check the folder and the free space.") from error
 
 
 def read_checkpoint(

@@ -57,11 +57,12 @@ def _torch_files(folder: Path) -> list[Path]:
         entry
         for pattern in ("*", "*/*")
         for entry in folder.glob(pattern)
-        if _is_torch_name(entry.name) and entry.is_file()
+        if is_torch_name(entry.name) and entry.is_file()
     )
 
 
-def _is_torch_name(name: str) -> bool:
+def is_torch_name(name: str) -> bool:
+    """Whether a path ends in a name as torch's files have."""
     file = PurePosixPath(name).name
     return bool(TORCH_FILE.fullmatch(file)) and not file.startswith("._") and not name.startswith("__MACOSX/")
 
@@ -92,7 +93,7 @@ def _read(window: Window, names: tuple[str, ...], layer: int, archive: Window | 
     if root is not None:
         content, machine = read_torch_zip(members, root)
         return TorchFile(content, names, "torch zip", window, dict(machine.records), machine.steps, archive)
-    found = [name for name in members if _is_torch_name(name)]
+    found = [name for name in members if is_torch_name(name)]
     if len(found) != 1:
         raise CheckpointError(_choose("the archive", found))
     inside = (*names, *PurePosixPath(found[0]).parts)

@@ -10,7 +10,8 @@ WHAT = {
     "bundled": "weights that come with the package",
     "hub": "weights on the Hugging Face Hub; downloaded when first loaded",
     "parameterless": "nothing to learn, nothing to load",
-    "unpublished": "official weights exist; fetch and convert them (`hear-models info NAME`)",
+    "fetched": "official weights, fetched and converted on this machine",
+    "unpublished": "official weights exist: `hear-models fetch NAME`",
     "untrained": "a configuration; loading it gives a random network and a warning",
 }
 

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 import warnings
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ COMMANDS = {
     "list": ("hear_models.cli.list", "List the models."),
     "info": ("hear_models.cli.info", "Show everything known about one model."),
     "download": ("hear_models.cli.download", "Fetch a model from the Hugging Face Hub and verify it."),
+    "fetch": ("hear_models.cli.fetch", "Fetch the official weights of a model and convert them."),
     "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
     "classify": ("hear_models.cli.classify", "Fit a classifier on labelled recordings, and use it."),
     "tag": ("hear_models.cli.tag", "Say what is heard in recordings, and when."),
@@ -31,9 +33,10 @@ COMMANDS = {
     "publish": ("hear_models.cli.publish", "Publish a model with a generated card on the Hugging Face Hub."),
     "validate": ("hear_models.cli.validate", "Check any HEAR module against the API, and beyond it."),
     "pretrain": ("hear_models.cli.pretrain", "Pretrain a model by a recipe."),
-    "tasks": ("hear_models.cli.tasks", "Task data for evaluation: list, check, resample, make."),
+    "tasks": ("hear_models.cli.tasks", "Task data for evaluation: list, fetch, check, resample, make."),
     "evaluate": ("hear_models.cli.evaluate", "Score models on the tasks of HEAR."),
     "leaderboard": ("hear_models.cli.leaderboard", "Make a table from results, with intervals and published figures."),
+    "reproduce": ("hear_models.cli.reproduce", "Make a published row again, with a verdict."),
     "gise51": ("hear_models.cli.gise51", "Isolated sound events and their mixtures: fetch, check, mix, pack."),
     "analyze": ("hear_models.cli.analyze", "Look at the filters that a model has learned."),
     "check": ("hear_models.cli.check", "Re-read what was written, and say what was damaged since."),
@@ -53,6 +56,16 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(COMMANDS[name][0]).command
         _refuse_empty_paths(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, but a mistyped command is told which one was meant."""
+        name = args[0]
+        near = get_close_matches(name, COMMANDS, n=1)
+        if name not in COMMANDS and near and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

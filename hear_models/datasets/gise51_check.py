@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hear_models.datasets.fetching import digests
 from hear_models.datasets.findings import ERROR, NOTE, WARNING, Finding
 from hear_models.datasets.gise51 import LARGEST_LIST, LabelledClip, labelled_clips, read_label_map
 from hear_models.datasets.gise51_record import ARCHIVE, LOCK, Lock, Manifest, archives_here
 from hear_models.datasets.library import Library
 from hear_models.datasets.silence import SHORTEST_S
 from hear_models.errors import AudioFileError, FileError, HearModelsError, UsageError
+from hear_models.fetching.download import digests
 from hear_models.foreign import read_text
 from hear_models.resources import resource
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from hear_models.datasets.fetching import Expected, Got, digests, fetch, fetch_json
-from hear_models.datasets.unpacking import Unpacked, unpack
 from hear_models.errors import FileError, HearModelsError, UsageError
+from hear_models.fetching.download import Expected, Got, digests, fetch, fetch_json
+from hear_models.fetching.unpacking import Unpacked, unpack
 from hear_models.files import shown, write_atomically
 from hear_models.foreign import read_bytes, read_json
 from hear_models.locks import inside, only_writer

@@ -28,6 +28,7 @@ from torch.nn.functional import logsigmoid
 from hear_models.errors import UsageError
 
 Mode = Literal["auto", "parallel", "chunkwise", "sequential"]
+MODES = get_args(Mode)  # here: the compiler of older torch cannot call it
 
 EPS = 1e-6
 # exp(-m) becomes infinite (float32: below m = -88.7, float64: -709). h would still be right (0), its gradient could be
@@ -303,8 +304,8 @@ def _no_autocast(device_type: str) -> AbstractContextManager[object]:
 
 def _check(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor, mode: str, state: MLSTMState | None) -> None:
     """Raise UsageError unless everything fits."""
-    if mode not in get_args(Mode):
-        raise UsageError(f"mLSTM has no mode {mode!r}. Use one of: {', '.join(get_args(Mode))}.")
+    if mode not in MODES:
+        raise UsageError(f"mLSTM has no mode {mode!r}. Use one of: {', '.join(MODES)}.")
     if q.dim() != 4 or 0 in q.shape or not q.shape == k.shape == v.shape:
         shapes = ", ".join(str(list(x.shape)) for x in (q, k, v))
         raise UsageError(f"q, k and v have the shapes {shapes}. Give all three as [B, H, S, d], no size 0.")

@@ -19,6 +19,7 @@ from hear_models.pipeline.fill import cut
 from hear_models.pipeline.hub_methods import HubMethods
 from hear_models.pipeline.normalise import Standardise, Statistics
 from hear_models.pipeline.plan import Plan, Purpose, Unit
+from hear_models.pipeline.streaming import LOOKS_AHEAD
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -60,11 +61,12 @@ class HearModel(HubMethods, nn.Module):
         normalise: what happens to the features of a clip, None = nothing.
         batch_dependent: True if a clip's embedding depends on its neighbours in the call; callers then keep batches.
         checkpoint: where the weights come from; set by the zoo.
-        not_streamed: why the steps of a sound that is still going on cannot be had exactly; "" if they can.
+        not_streamed: why the steps of a sound that is still going on cannot be had exactly; "" if they can. A literal
+            in the family's file, for it is read there without importing anything.
     """
 
     family: ClassVar[str]
-    not_streamed: ClassVar[str] = "every step is computed from a window around it, or from the whole clip"
+    not_streamed: ClassVar[str] = LOOKS_AHEAD
     batch_dependent: bool = False
     scene_pooling: str = "mean"
     short_clips: str = "zeros"

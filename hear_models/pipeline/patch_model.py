@@ -95,7 +95,6 @@ class PatchModel(HearModel):
             than they are in; None: `grid`.
     """
 
-    not_streamed = "attention looks at a whole unit at once, ahead too"
     frontend: LogMel
     decoder: nn.Module | None  # what pretraining adds
 

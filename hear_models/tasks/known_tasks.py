@@ -10,7 +10,9 @@ from typing import Any
 
 from hear_models.resources import resource
 
-RECORD = "https://zenodo.org/record/6332517/files"  # 48 kHz only; concept DOI 10.5281/zenodo.5885750
+RECORD_NUMBER = "6332517"  # on Zenodo; concept DOI 10.5281/zenodo.5885750
+RECORD = f"https://zenodo.org/record/{RECORD_NUMBER}/files"
+ARCHIVE_RATE = 48000  # Hz, the only one there
 ALL_RATES = "gs:// and s3://hear2021-archive/tasks/ (requester pays)"
 RATES = (16000, 22050, 32000, 44100, 48000)  # Hz, those of the archives
 OFFICIAL, UNOFFICIAL, SYNTHETIC, USER = "official", "unofficial", "synthetic", "user"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from hear_models.errors import CheckpointError, UsageError
 from hear_models.fields import check_fields
 from hear_models.foreign import LARGEST_JSON, parse_json, read_bytes
 from hear_models.zoo.families import FamilyModule, families, family_module, new_model, officials
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -55,6 +58,7 @@ def convert(
     force: bool = False,
     dtype: str = "float32",
     accept_licence: bool = False,
+    notes: Mapping[str, Any] | None = None,
     key: str | None = None,
 ) -> Conversion:
     """Convert an official checkpoint and write it as a `.safetensors` file that `load_model(path)` takes.
@@ -72,6 +76,7 @@ def convert(
         dtype: storage, "float32" or "float16".
         accept_licence: you read the licence of the weights and keep to it; needed where `acceptance` has lines. The
             converted file carries the licence, and `publish` refuses it if that forbids copies.
+        notes: what else the header is to say.
         key: which network of the file, where it holds several: an entry ("model_ema", "teacher"), one in an entry
             ("ema/module"), or what the keys of its tensors begin with.
 
@@ -110,6 +115,8 @@ def convert(
         if official.observe is not None:
             trainer |= _asked(official.observe, read)
         tensors, rows = apply_rules(_prepared(official, read), official.rules)
+        unused = read.ignored + tuple(key for key in read.arrays if _dropped(key, official))
+        read = replace(read, arrays={}, said={})  # gigabytes that are not needed any more
         values = _infer(official, Shapes({row.name: row.shape for row in rows}, official.rules), trainer, given)
         values = check_fields(module.Config, values)
         parts = tuple(sorted({part_of(name) for name in tensors}, key=("encoder", "decoder").index))
@@ -117,27 +124,26 @@ def convert(
     except CheckpointError as error:
         raise CheckpointError(f"{read.description['file']}: {error}") from error
 
-    import torch
-
+    parameters = sum(value.size for value in tensors.values())
     sha256 = write_checkpoint(
         output,
         family=family,
         config=values,
-        tensors={name: torch.from_numpy(np.array(value)) for name, value in tensors.items()},
+        tensors=_as_torch(tensors),
         source=read.description,
-        notes=None if official.licence is None else licence_note(official.licence),
+        notes={**(notes or {}), **({} if official.licence is None else licence_note(official.licence))},
         dtype=dtype,
     )
     return Conversion(
         family,
         values,
         rows,
-        read.ignored + tuple(key for key in read.arrays if _dropped(key, official)),
+        unused,
         read.description,
         None if config_file is None else str(config_file),
         str(output),
         parts,
-        sum(value.size for value in tensors.values()),
+        parameters,
         sha256,
         None if official.licence is None else _licence_line(official.licence),
         read.notes,
@@ -165,6 +171,17 @@ def _choose(family: str, source: str | os.PathLike[str]) -> Official:
         formats = " and ".join(official.format for official in known)
         raise CheckpointError(f"{source} is a file of {found}; official checkpoints of {family} are of {formats}.")
     return fitting[0]
+
+
+def _as_torch(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """Arrays as tensors, in the same memory where it may be written to; `tensors` is emptied on the way."""
+    import torch
+
+    taken = {}
+    for name in list(tensors):
+        value = tensors.pop(name)
+        taken[name] = torch.from_numpy(value if value.flags.writeable else value.copy())
+    return taken
 
 
 def _licence_line(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Everything known about a model or a checkpoint file, as plain data for `hear-models info`."""
+"""Everything known about a model or a checkpoint file, as plain data for `hear-models info`; torch is not imported."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from hear_models.checkpoints.hub import SCHEME
 from hear_models.checkpoints.safetensors_file import verify
 from hear_models.errors import UsageError
+from hear_models.pipeline.streaming import LOOKS_AHEAD
 from hear_models.zoo.download import compared_with
-from hear_models.zoo.families import family_module
+from hear_models.zoo.families import said_of
 from hear_models.zoo.registry import ModelEntry, list_models, near_names
 from hear_models.zoo.resolve import ORGANISATION, copy_address, resolve
 
@@ -48,14 +49,15 @@ def describe_entry(entry: ModelEntry) -> dict[str, Any]:
         "configuration": manifest.configuration or f"the defaults of hear_models.{entry.family}.Config",
         "streaming": streaming(entry.family),
         "status": entry.status,
-        "path": str(manifest.path) if manifest.path else None,
+        "path": str(manifest.path or manifest.fetched or "") or None,
+        **({"converted": describe_file(manifest.fetched)} if manifest.fetched else {}),
         "advice": advice(entry),
     }
 
 
 def streaming(family: str) -> str:
     """Whether steps can be had while the sound goes on, and if not, why."""
-    reason = family_module(family).Model.not_streamed
+    reason = said_of(family, "not_streamed", LOOKS_AHEAD)
     return f"not exactly: {reason}" if reason else "exact, with fixed statistics: model.stream(...)"
 
 
@@ -80,9 +82,9 @@ def advice(entry: ModelEntry) -> str:
             f"those of this entry. {NEVER_OPENED}"
         )
     return (
-        "No converted weights are published. Fetch the official folder yourself, then run "
-        f"`hear-models convert {entry.family} FOLDER {entry.name}.safetensors --report` and load that file: "
-        f'hear_models.load_model("{entry.name}.safetensors"). {NEVER_OPENED}'
+        f"No converted weights are published. `hear-models fetch {entry.name}` fetches the official ones and converts "
+        f"them; then the name loads them. What you fetched by hand: `hear-models fetch {entry.name} --from "
+        f"FILE_OR_FOLDER`. {NEVER_OPENED}"
     )
 
 

@@ -5,10 +5,13 @@ A module put beside the others (or into a folder on `hear_models.__path__`) is a
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import hear_models
@@ -49,6 +52,19 @@ def family_module(name: str) -> FamilyModule:
     if name not in families():
         raise UsageError(f"there is no family {name!r}. Use one of {', '.join(families())}.")
     return cast(FamilyModule, import_module(f"hear_models.{name}"))
+
+
+def said_of(name: str, attribute: str, default: str) -> str:
+    """A text that the class `Model` in a family's file gives itself; nothing is imported for that."""
+    spec = find_spec(f"hear_models.{name}")
+    tree = ast.parse(Path(spec.origin).read_text("utf-8")) if spec and spec.origin else ast.Module([], [])
+    for node in tree.body:
+        for line in node.body if isinstance(node, ast.ClassDef) and node.name == "Model" else []:
+            if isinstance(line, ast.Assign) and any(
+                isinstance(x, ast.Name) and x.id == attribute for x in line.targets
+            ):
+                return str(ast.literal_eval(line.value))
+    return default
 
 
 def new_model(module: FamilyModule, config: Any, *, seed: int | None, **options: Any) -> HearModel:

@@ -33,10 +33,11 @@ _warned: set[str] = set()
 def load(name_or_path: str | os.PathLike[str], family: str | None, options: Mapping[str, Any]) -> HearModel:
     """See `hear_models.zoo.load_model`."""
     with as_torch_begins():
-        return _load(resolve(name_or_path, family), options)
+        return load_resolved(resolve(name_or_path, family), options)
 
 
-def _load(resolved: Resolved, options: Mapping[str, Any]) -> HearModel:
+def load_resolved(resolved: Resolved, options: Mapping[str, Any]) -> HearModel:
+    """The last three steps."""
     module = family_module(resolved.family)
     model_options, dtype, device = check_options(module, options)
     parts = ("encoder", "decoder") if model_options.get("decoder") else ("encoder",)

@@ -130,12 +130,11 @@ def find_file(name_or_path: str | os.PathLike[str]) -> Path:
     entries = {entry.name: entry for entry in list_models()}
     if text in entries:
         entry = entries[text]
-        if entry.manifest.path is not None:
-            return entry.manifest.path
+        if (here := entry.manifest.path or entry.manifest.fetched) is not None:
+            return here
         if entry.status == "unpublished":
             raise UsageError(
-                f"this computer has no converted file of {text}. Fetch the original, run `hear-models convert "
-                f"{entry.family} INPUT {text}.safetensors`, and publish that file."
+                f"this computer has no converted file of {text}. Fetch it first: `hear-models fetch {text}`."
             )
         if entry.status == "hub":
             raise UsageError(f"{text} is on the Hub already. Name a local .safetensors file to publish that.")

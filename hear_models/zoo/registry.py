@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from hear_models.checkpoints.manifest import Manifest, read_manifests
+from hear_models.checkpoints.manifest import FETCHED, Manifest, read_manifests
 from hear_models.errors import UsageError
 
 DEFAULT_FAMILY = "mwmae"
@@ -18,7 +18,7 @@ class ModelEntry:
     name: str
     family: str
     summary: str
-    status: str  # "bundled", "hub" (downloaded), "unpublished" (convert), "untrained" (random), "parameterless"
+    status: str  # "bundled", "hub" (downloaded), "fetched", "unpublished" (fetch it), "untrained", "parameterless"
     sample_rate: int  # Hz
     scene_embedding_size: int
     timestamp_embedding_size: int
@@ -29,13 +29,13 @@ class ModelEntry:
     @property
     def trained(self) -> bool:
         """False if `load_model(name)` gives a random network."""
-        return self.status in ("bundled", "hub", "parameterless")
+        return self.status in ("bundled", "hub", FETCHED, "parameterless")
 
 
 def list_models() -> list[ModelEntry]:
     """Every model of the registry: the defaults first, then those with weights, then configurations."""
     entries = [_entry(manifest) for manifest in read_manifests().values()]
-    order = ("bundled", "parameterless", "hub", "unpublished", "untrained")
+    order = ("bundled", "parameterless", "hub", FETCHED, "unpublished", "untrained")
     own = DEFAULT_FAMILY
     return sorted(
         entries, key=lambda e: (not e.default, e.default and e.family != own, order.index(e.status), e.family)

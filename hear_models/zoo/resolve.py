@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hear_models.checkpoints.hub import SCHEME, Address, Fetched, fetch, parse_address, refusal
+from hear_models.checkpoints.manifest import FETCHED
 from hear_models.checkpoints.safetensors_file import read_header
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.zoo.families import families
@@ -103,6 +104,8 @@ def _resolve_entry(entry: ModelEntry, family: str | None, force: bool) -> Resolv
     manifest, file = entry.manifest, entry.manifest.file
     if entry.status == "unpublished":
         return _resolve_copy(entry, force)
+    if entry.status == FETCHED:
+        return Resolved(entry.name, entry.family, entry, manifest.fetched, None)
     if entry.status == "hub":
         assert file and file.hub_repository  # the manifest was checked
         fetched = fetch(Address(file.hub_repository, file.hub_revision), file.hub_file, name=entry.name, force=force)
@@ -131,8 +134,8 @@ def _resolve_copy(entry: ModelEntry, force: bool) -> Resolved:
     original = entry.manifest.original
     where = f" from {original.address}" if original else ""
     convert = (
-        f"Fetch the original{where}, run `hear-models convert {entry.family} INPUT {entry.name}.safetensors` and load "
-        f"that file; `hear-models info {entry.name}` tells more"
+        f"`hear-models fetch {entry.name}` fetches the original{where} and converts it; then this name loads it. "
+        f"`hear-models info {entry.name}` tells more"
     )
     if address is None:
         raise CheckpointError(

@@ -56,7 +56,7 @@ def test_info_of_unpublished_weights_is_honest(run):
         assert code == 0
         assert "licence of the weights not stated" in text and "sha256 not verified" in text
         assert "No official weight file was ever opened by this project" in text
-        assert f"hear-models convert {name.removesuffix('-base')} FOLDER" in text
+        assert f"hear-models fetch {name}" in text
         assert "https://drive.google.com/drive/folders/" in text
 
 

@@ -167,8 +167,16 @@ def test_standard_input_is_a_recording(tiny: HearModel, monkeypatch: pytest.Monk
 
 
 # ---------------------------------------------------------------------------------------------- the package `datasets`
+def package_of_datasets() -> Any:
+    """The package, and not the folder tests/datasets, which Python takes for one where there is no other."""
+    pytest.importorskip("datasets.arrow_dataset", reason="the package datasets is not installed")
+    import datasets
+
+    return datasets
+
+
 def test_columns_of_hugging_faces_datasets_are_embedded(tiny: HearModel, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    datasets = package_of_datasets()
     (tmp_path / "a.wav").write_bytes(content())
     (tmp_path / "b.wav").write_bytes(content(CLIP[:9000]))
     paths = [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
@@ -189,7 +197,7 @@ def embed_column(batch: dict[str, list[Any]], model: str) -> dict[str, list[Any]
 
 
 def test_map_of_datasets_works_with_workers(tiny_path: Path, tiny: HearModel, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    datasets = package_of_datasets()
     for k in range(4):
         (tmp_path / f"{k}.wav").write_bytes(content(CLIP[k * 1000 :]))
     table = datasets.Dataset.from_dict({"audio": [str(tmp_path / f"{k}.wav") for k in range(4)]})

@@ -33,17 +33,17 @@ from hear_models.corpus.npz import read_whole
 from hear_models.corpus.parquet import verify_table
 from hear_models.corpus.run import embed_files
 from hear_models.datasets import Library
-from hear_models.datasets.fetching import Got
 from hear_models.datasets.gise51 import packed_clip, read_lmdb
 from hear_models.datasets.gise51_record import LOCK, Lock
 from hear_models.datasets.jams import read_jams
 from hear_models.datasets.shards import read_shards, write_shards
-from hear_models.datasets.unpacking import unpack
 from hear_models.errors import HearModelsError
 from hear_models.evaluation.board.importing import import_folder
 from hear_models.evaluation.judges.outcome import Predictions
 from hear_models.evaluation.runs.predictions import read_predictions, write_predictions
 from hear_models.evaluation.runs.record import read_record
+from hear_models.fetching.download import Got
+from hear_models.fetching.unpacking import unpack
 from hear_models.tasks.task import read_task
 from hear_models.tasks.task_writing import write_task_files
 from hear_models.training.features import Kept

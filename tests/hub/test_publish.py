@@ -239,7 +239,7 @@ def test_random_networks_are_refused_unless_it_is_meant(lab, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mwmae-base", "no converted file of mwmae-base.*hear-models convert mwmae"),
+        ("mwmae-base", "no converted file of mwmae-base.*hear-models fetch mwmae-base"),
         ("mwmae-tiny", "has no weights of its own"),
         ("logmel-stats", "has no weights of its own"),
         ("mwmae-nanoo", "Did you mean mwmae-nano"),

@@ -13,7 +13,8 @@ from hear_models import audio_mamba
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline.normalise import Standardise
 from hear_models.pipeline.stream import Stream
-from hear_models.zoo.families import families, family_module
+from hear_models.pipeline.streaming import LOOKS_AHEAD
+from hear_models.zoo.families import families, family_module, said_of
 
 STATISTICS = (-7.0, 4.0)
 CONFIGS = {
@@ -143,6 +144,10 @@ def test_scrambled_steps_and_official_times_are_refused():
 @pytest.mark.parametrize("family", [name for name in families() if name != "audio_mamba"])
 def test_families_that_look_ahead_refuse_with_the_reason(family):
     cls = family_module(family).Model
-    assert cls.not_streamed
+    assert cls.not_streamed == said_of(family, "not_streamed", LOOKS_AHEAD)  # what `info` says
     with pytest.raises(UsageError, match=f"{family} cannot be streamed exactly: .*{cls.not_streamed}"):
         cls.stream(cls.__new__(cls), STATISTICS)
+
+
+def test_info_knows_that_audio_mamba_streams():
+    assert said_of("audio_mamba", "not_streamed", LOOKS_AHEAD) == "" == audio_mamba.Model.not_streamed

@@ -166,7 +166,7 @@ def test_wrong_option_lists_what_is_valid(converted, options, said):
 
 @pytest.mark.parametrize("name", ["mwmae-base", "mae-base"])
 def test_unpublished_weights_tell_the_way(name):
-    with pytest.raises(CheckpointError, match=r"drive\.google\.com.*hear-models convert (mwmae|mae) INPUT"):
+    with pytest.raises(CheckpointError, match=r"hear-models fetch m\w+-base.*drive\.google\.com"):
         load_model(name)
 
 

@@ -11,8 +11,8 @@ import pytest
 from hub.faults import Fault
 from hub.zenodo import ZenodoServer
 
-from hear_models.datasets.fetching import Expected, fetch, fetch_json
 from hear_models.errors import FileError, HearModelsError
+from hear_models.fetching.download import Expected, fetch, fetch_json
 
 DATA = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(DATA).hexdigest()

@@ -7,14 +7,17 @@ import hashlib
 import io
 import random
 import shutil
+import stat
 import tarfile
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from hear_models.datasets import unpacking
-from hear_models.datasets.unpacking import unpack
 from hear_models.errors import FileError, HearModelsError
+from hear_models.fetching import unpacking
+from hear_models.fetching.unpacking import unpack
 
 
 def member(name: str, data: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
@@ -145,3 +148,86 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path):
     with pytest.raises(FileError, match="there already"):
         unpack(archive(tmp_path / "a.tar.gz", member("b", b"x")), tmp_path / "a")
     assert (tmp_path / "a" / "mine").read_text() == "x"
+
+
+# --------------------------------------------------------------------------------------------- zip, and other packing
+def zipped(path: Path, *members: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name twice
+        for name, data in members:
+            file.writestr(name, data)
+    return path
+
+
+def special(name: str, mode: int) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = mode << 16
+    return entry
+
+
+HOSTILE_ZIPS = {
+    "parent": [("../evil", b"x")],
+    "absolute": [("/tmp/evil", b"x")],
+    "drive": [("C:/evil", b"x")],
+    "link": [(special("a", stat.S_IFLNK | 0o777), b"/etc"), ("a/passwd", b"x")],
+    "device": [(special("a", stat.S_IFCHR | 0o666), b"")],
+    "pipe": [(special("a", stat.S_IFIFO | 0o666), b"")],
+    "twice": [("a", b"x"), ("a", b"y")],
+    "twice, ignoring case": [("Dog/a", b"x"), ("dog/A", b"y")],
+    "below a file": [("a", b"x"), ("a/b", b"y")],
+    "long name": [("n" * 300, b"x")],
+    "deep": [("/".join("d" * 60), b"x")],
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_ZIPS)
+def test_a_hostile_zip_leaves_nothing_behind(kind, tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    path = zipped(tmp_path / "a.zip", ("honest", b"x"), *HOSTILE_ZIPS[kind])
+    with pytest.raises(HearModelsError, match="Do not use it"):
+        unpack(path, inside / "a")
+    assert list(inside.iterdir()) == []
+
+
+def test_a_zip_that_says_less_than_it_holds_or_too_much_is_refused(tmp_path, monkeypatch):
+    path = zipped(tmp_path / "a.zip", ("a", bytes(3_000_000)))
+    data = path.read_bytes()
+    size = (3_000_000).to_bytes(4, "little")
+    (tmp_path / "b.zip").write_bytes(data.replace(size, (1000).to_bytes(4, "little")))
+    with pytest.raises(HearModelsError, match=r"damaged"):
+        unpack(tmp_path / "b.zip", tmp_path / "b")
+    monkeypatch.setattr(unpacking, "SMALL_BYTES", 1 << 20)
+    with pytest.raises(HearModelsError, match="unpacks to more than"):
+        unpack(path, tmp_path / "a")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "b.zip"]
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    data = bytearray(zipped(tmp_path / "a.zip", ("a", b"x")).read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + place] |= 1
+    (tmp_path / "a.zip").write_bytes(bytes(data))
+    with pytest.raises(HearModelsError, match="no plain file"):
+        unpack(tmp_path / "a.zip", tmp_path / "a")
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT])
+def test_a_name_that_is_no_utf8_is_refused(form, tmp_path):
+    path = archive(tmp_path / "a.tar.gz", member("b\xe4d", b"x"), format=form, encoding="latin-1")
+    with pytest.raises(HearModelsError, match="leads elsewhere"):
+        unpack(path, tmp_path / "a")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_every_packing_of_tar_is_read_and_damage_is_named(mode, tmp_path):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, mode) as tar:
+        entry, data = member("deep/a/x.txt", random.Random(0).randbytes(100_000))
+        tar.addfile(entry, io.BytesIO(data))
+    assert [file.name for file in unpack(path, tmp_path / "a")] == ["x.txt"]
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["x.txt"]
+    path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(HearModelsError, match="damaged"):
+        unpack(path, tmp_path / "b")
+    assert not (tmp_path / "b").exists()

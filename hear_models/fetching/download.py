@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +31,12 @@ LONGEST_WAIT_S = 120.0  # that a server may ask for
 CHUNK = 1 << 20
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 
+LARGEST_PAGE = 1 << 20  # bytes of a web page that are looked at
+MOST_PAGES = 3  # on the way to one file
+SPARE_BYTES = 16 << 20  # that a disk keeps
+
 Progress = Callable[[int, "int | None"], None]  # bytes that are there, bytes of the whole if known
+Page = Callable[[str, str], str]  # address and text of a web page that came instead of the file → where the file is
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,7 @@ def fetch(
     expected: Expected,
     progress: Progress = lambda done, whole: None,
     pause: Callable[[float], None] | None = None,
+    page: Page | None = None,
 ) -> Got:
     """Download `url` to `target`, from where an earlier call stopped.
 
@@ -107,13 +115,14 @@ def fetch(
 
     Args:
         expected: a file that is something else is thrown away.
+        page: what a web page in place of the file means: where to go on, or a HearModelsError; None: it is an error.
 
     Raises:
         HearModelsError: no connection, refused, or not what was expected.
         FileError: it cannot be stored.
     """
     part = target.with_name(f".{target.name}.part")
-    transfer = Transfer(url, part, expected, progress)
+    transfer = Transfer(url, part, expected, progress, page or _no_page)
     try:
         for _ in range(2):
             resumed = part.exists()
@@ -140,8 +149,9 @@ def fetch(
 class Transfer:
     """One file on its way."""
 
-    def __init__(self, url: str, part: Path, expected: Expected, progress: Progress) -> None:
-        self.url, self.part, self.expected, self.progress = url, part, expected, progress
+    def __init__(self, url: str, part: Path, expected: Expected, progress: Progress, page: Page) -> None:
+        self.url, self.part, self.expected, self.progress, self.page = url, part, expected, progress, page
+        self.place = url  # of the file itself, behind pages
         self.note = part.with_name(f"{part.name}.json")
 
     def size(self) -> int:
@@ -178,7 +188,7 @@ class Transfer:
             return
         headers = {"Range": f"bytes={have}-", "If-Range": validator or ""} if have else {}
         try:
-            answer = _open(self.url, headers)
+            answer = self.behind_pages(headers)
         except HTTPError as error:
             if error.code != 416:
                 raise
@@ -193,9 +203,22 @@ class Transfer:
             if limit is not None and whole is not None and whole != limit:
                 self.forget()
                 raise HearModelsError(f"{self.url} has {whole:,} bytes, {limit:,} were announced. Try again later.")
+            make_sure_of_room(self.part.parent, (whole if whole is not None else limit or 0) - self.size())
             note = {"url": self.url, "validator": _validator(answer.headers)}
             write_atomically(self.note, json.dumps(note).encode())
             self.copy(answer, whole if whole is not None else limit)
+
+    def behind_pages(self, headers: dict[str, str]) -> Any:
+        """The answer that is the file."""
+        for _ in range(MOST_PAGES):
+            answer = _open(self.place, headers)
+            if not _is_page(answer.headers):
+                return answer
+            with answer:
+                text = answer.read(LARGEST_PAGE).decode("utf-8", "replace")
+            self.place = self.page(self.place, text)
+        self.place = self.url
+        raise Broken("one web page after another came instead of the file")
 
     def copy(self, answer: Any, whole: int | None) -> None:
         """Append what the server sends, no more than it announced."""
@@ -239,6 +262,11 @@ def _persistently(
             reason, wait = f"{error.code} {error.reason}", _asked_wait(error.headers, 2.0**idle)
         except (Broken, URLError, HTTPException, TimeoutError, ConnectionError) as error:
             reason, wait = str(getattr(error, "reason", "") or error), 2.0**idle
+            if isinstance(getattr(error, "reason", None), socket.gaierror):
+                raise HearModelsError(
+                    f"{url} cannot be reached: its server's name is not known here ({reason}). This machine seems to "
+                    "be offline, or needs a proxy (https_proxy)."
+                ) from None
         now = size()
         idle, before = (0, now) if now > before else (idle + 1, now)
         if idle >= ATTEMPTS or wait > LONGEST_WAIT_S:
@@ -250,7 +278,10 @@ def _persistently(
 def _open(url: str, headers: dict[str, str]) -> Any:
     """The server's answer. Raises HTTPError, URLError."""
     fixed = {"User-Agent": f"hear-models/{__version__}", "Accept-Encoding": "identity"}
-    answer = build_opener(_SafeRedirects).open(Request(url, headers=fixed | headers), timeout=TIMEOUT_S)
+    try:
+        answer = build_opener(_SafeRedirects).open(Request(url, headers=fixed | headers), timeout=TIMEOUT_S)
+    except ValueError as error:  # of an address that is none, here or where it leads
+        raise HearModelsError(f"{url} is, or leads to, no address ({error}). Check it.") from None
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
         answer.close()
         raise HearModelsError(f"{url} comes packed, though plain bytes were asked for. Try again later.")
@@ -283,6 +314,26 @@ def _extent(status: int, headers: HTTPMessage, url: str) -> tuple[int, int | Non
             if unit == "bytes":
                 return int(places.partition("-")[0]), None if whole == "*" else int(whole)
     raise HearModelsError(f"{url} answers in a way that is no download (status {status}). Try again later.")
+
+
+def _is_page(headers: HTTPMessage) -> bool:
+    """Whether a web page comes, to be read and not to be kept."""
+    kind = headers.get_content_type() if headers.get("Content-Type") else ""
+    return kind in ("text/html", "application/xhtml+xml") and headers.get_content_disposition() != "attachment"
+
+
+def _no_page(url: str, text: str) -> str:
+    raise HearModelsError(f"{url} sends a web page instead of the file. Check the address, or open it in a browser.")
+
+
+def make_sure_of_room(folder: Path, n_bytes: int) -> None:
+    """FileError if a disk has not so many bytes to spare."""
+    free = shutil.disk_usage(folder).free
+    if n_bytes + SPARE_BYTES > free:
+        raise FileError(
+            f"{folder} has {free / 1e9:.1f} GB free, {n_bytes / 1e9:.1f} are still to come. Make room, or choose "
+            "another folder."
+        )
 
 
 def _validator(headers: HTTPMessage) -> str | None:

@@ -1,0 +1,1 @@
+"""Files of strangers over the network: fetched with resume, verified, remembered, unpacked without traps."""
