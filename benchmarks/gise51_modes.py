@@ -34,7 +34,7 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", default=("nano", *PUBLISHED), metavar="NETWORK")
+    parser.add_argument("networks", nargs="*", default=("nano", "mini", *PUBLISHED), metavar="NETWORK")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the clip")
     parser.add_argument("--turns", type=int, default=3)
     args = parser.parse_args()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hear_models.cli.findings import counted, print_findings
 from hear_models.cli.terminal import ProgressLine, Stoppable
+
+if TYPE_CHECKING:
+    from hear_models.datasets.gise51 import LabelledClip
 
 HELP = {"help_option_names": ["-h", "--help"]}
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -172,12 +177,15 @@ def pack_command(source: Path, output: Path, per_shard: int) -> None:
     from hear_models.datasets.gise51 import labelled_clips
     from hear_models.datasets.gise51_check import libraries_below
     from hear_models.datasets.library import Library
-    from hear_models.datasets.shards import write_shards
+    from hear_models.datasets.shards import state_of, write_shards
 
     library = source.is_dir() and libraries_below(source) == [source]
-    clips = iter(Library(source)) if library else labelled_clips(source)
+
+    def clips() -> Iterator[LabelledClip]:
+        return iter(Library(source)) if library else labelled_clips(source)
+
     done = 0
     with ProgressLine() as line:
-        for done in write_shards(clips, output, per_shard, source.resolve().name):
+        for done in write_shards(clips(), output, per_shard, state_of(clips())):
             line.say(f"{done} clips")
     click.echo(f"{output}: {counted(done, 'clip')} in {counted(-(-done // per_shard), 'shard')}")

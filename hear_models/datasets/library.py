@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hear_models.datasets.gise51 import LabelledClip, clip_of
-from hear_models.errors import AudioFileError, UsageError
+from hear_models.errors import AudioFileError, FileError, UsageError
 from hear_models.files import shown
 from hear_models.pipeline.audio import probe
 
@@ -25,16 +25,18 @@ class Library:
 
     Raises:
         UsageError: the folder holds no recordings, or a label cannot stand in a list of labels.
+        FileError: a folder may not be read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files: dict[str, list[Path]] = {}
-        for label in sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
-            files = sorted(p for p in (folder / label).iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-            files = [path for path in files if not path.name.startswith(".")]
-            if files and not label.startswith("."):
-                self.files[label] = files
+        try:
+            labels = sorted(path.name for path in _seen(folder) if path.is_dir()) if folder.is_dir() else []
+            found = {label: sorted(path for path in _seen(folder / label) if _is_sound(path)) for label in labels}
+        except OSError as error:
+            said = f"{shown(error.filename or folder)} cannot be read: {error.strerror}. Check its permissions."
+            raise FileError(said) from None
+        self.files = {label: files for label, files in found.items() if files}
         if not self.files:
             raise UsageError(
                 f"{folder} holds no recordings. It needs a folder for each label, with .wav or .flac in it."
@@ -85,6 +87,14 @@ class Library:
             for files in self.files.values()
             for path in files
         ]
+
+
+def _seen(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_sound(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _is_text(name: str) -> bool:

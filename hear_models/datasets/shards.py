@@ -6,6 +6,7 @@ ending), the recording's file as it is, and KEY.json, its labels.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -20,13 +21,22 @@ from hear_models.datasets.gise51 import AUDIO_SUFFIXES, LabelledClip, packed_cli
 from hear_models.datasets.writing import claim_folder
 from hear_models.errors import FileError, InputError, UsageError
 from hear_models.files import shown, whole_file
-from hear_models.foreign import is_plain, parse_json
+from hear_models.foreign import is_plain, open_plain, parse_json
 from hear_models.locks import inside, only_writer
 
 SUFFIX = ".tar"
 CLIPS_PER_SHARD = 1000
 SAMPLE_RATE = 22_050  # of clips that are no file, but made up
 MOST_BYTES = 1 << 28  # of one recording
+
+
+def state_of(clips: Iterable[LabelledClip]) -> list[object]:
+    """What tells some clips from others: how many they are, and a digest of their names and labels."""
+    digest, number = hashlib.sha256(), 0
+    for clip in clips:
+        digest.update(_json([clip.name, clip.labels, clip.fold]))
+        number += 1
+    return [number, digest.hexdigest()]
 
 
 def write_shards(
@@ -37,7 +47,7 @@ def write_shards(
     A shard that is there is kept, so the same call goes on where it was stopped.
 
     Args:
-        about: what tells these clips from others, for JSON; a folder with shards of others is refused.
+        about: `state_of` the same clips; a folder with shards of others is refused.
 
     Raises:
         UsageError: `output` holds something else. HearModelsError: a clip that cannot be read; FileError: the disk.
@@ -91,11 +101,14 @@ def read_shards(path: Path) -> Iterator[LabelledClip]:
     Raises:
         InputError: a damaged shard, or an example without a recording or labels.
     """
-    for shard in sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]:
+    shards = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    if not shards:
+        raise InputError(f"{path} holds no shards ({SUFFIX}). Give a folder of `hear-models gise51 pack`.")
+    for shard in shards:
         try:
-            with tarfile.open(shard, "r:") as tar:
+            with open_plain(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 yield from _examples(tar, shard)
-        except (tarfile.TarError, OSError, EOFError, UnicodeError) as error:
+        except (tarfile.TarError, FileError, OSError, EOFError, UnicodeError) as error:
             raise InputError(f"{shard} cannot be read as a shard ({error}). Write it again.") from None
 
 

@@ -16,7 +16,7 @@ from golden_inputs import GOLDEN
 from hear_models.datasets import Library
 from hear_models.datasets.gise51 import labelled_clips, mixture_folder, packed_clip, read_lmdb
 from hear_models.datasets.labelled_scenes import labelled_scenes
-from hear_models.datasets.shards import read_shards, write_shards
+from hear_models.datasets.shards import read_shards, state_of, write_shards
 from hear_models.errors import InputError, UsageError
 
 CORPUS = GOLDEN / "gise51" / "corpus"
@@ -66,14 +66,17 @@ def test_an_lmdb_file_becomes_shards(tmp_path):
 
 def test_packing_goes_on_where_it_stopped_and_nowhere_else(tmp_path):
     clips = mixture_folder(CORPUS / "mix")
-    begun = write_shards(clips, tmp_path, 2)
+    about = state_of(clips)
+    begun = write_shards(clips, tmp_path, 2, about)
     next(begun)
     begun.close()
     first = tmp_path / "shard-000000.tar"
     before = first.stat().st_mtime_ns
-    assert list(write_shards(clips, tmp_path, 2)) == [2, 4] and first.stat().st_mtime_ns == before
+    assert list(write_shards(clips, tmp_path, 2, about)) == [2, 4] and first.stat().st_mtime_ns == before
     with pytest.raises(UsageError, match="other settings"):
         list(write_shards(clips, tmp_path, 3))
+    with pytest.raises(UsageError, match="other settings"):  # more clips: the last shard would lack some of them
+        list(write_shards([*clips, clips[0]], tmp_path, 2, state_of([*clips, clips[0]])))
     broken = [*clips[:1], replace(clips[1], encoded=lambda: (_ for _ in ()).throw(InputError("gone")))]
     with pytest.raises(InputError, match="gone"):
         list(write_shards(broken, tmp_path / "broken"))

@@ -8,6 +8,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
+import shutil
+import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ import msgpack
 import numpy as np
 import pytest
 import torch
+from golden_inputs import GOLDEN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,12 +32,18 @@ from hear_models.checkpoints.torch_file import read_torch_file
 from hear_models.corpus.npz import read_whole
 from hear_models.corpus.parquet import verify_table
 from hear_models.corpus.run import embed_files
-from hear_models.datasets.gise51 import read_lmdb
+from hear_models.datasets import Library
+from hear_models.datasets.gise51 import packed_clip, read_lmdb
+from hear_models.datasets.gise51_record import LOCK, Lock
+from hear_models.datasets.jams import read_jams
+from hear_models.datasets.shards import read_shards, write_shards
 from hear_models.errors import HearModelsError
 from hear_models.evaluation.board.importing import import_folder
 from hear_models.evaluation.judges.outcome import Predictions
 from hear_models.evaluation.runs.predictions import read_predictions, write_predictions
 from hear_models.evaluation.runs.record import read_record
+from hear_models.fetching.download import Got
+from hear_models.fetching.unpacking import unpack
 from hear_models.tasks.task import read_task
 from hear_models.tasks.task_writing import write_task_files
 from hear_models.training.features import Kept
@@ -159,6 +169,43 @@ def packed_clips(folder: Path) -> Path:
     return folder / "x.lmdb"
 
 
+CORPUS = GOLDEN / "gise51" / "corpus"
+
+
+def soundscape(folder: Path) -> Path:
+    path = CORPUS / "mix" / "soundscape_unimodal0_proc_00.jams"
+    return shutil.copyfile(path, folder / "x.jams")
+
+
+def read_soundscape(path: Path) -> object:
+    return read_jams(path, Library(CORPUS / "fg"), Library(CORPUS / "bg"))
+
+
+def shard(folder: Path) -> Path:
+    clips = [packed_clip(b"fLaC" + b"x" * 600, f"{number}.flac", ("dog", "rain"), number) for number in range(3)]
+    list(write_shards(clips, folder / "shards"))
+    return folder / "shards" / "shard-000000.tar"
+
+
+def archive(folder: Path) -> Path:
+    with tarfile.open(folder / "x.tar.gz", "w:gz") as tar:
+        for number in range(4):
+            entry = tarfile.TarInfo(f"x/dog/{number}.wav")
+            entry.size = 700
+            tar.addfile(entry, io.BytesIO(random.Random(number).randbytes(700)))
+    return folder / "x.tar.gz"
+
+
+def unpack_again(path: Path) -> None:
+    unpack(path, path.parent / "x")
+    shutil.rmtree(path.parent / "x")
+
+
+def download_lock(folder: Path) -> Path:
+    Lock(folder).note("x.tar.gz", Got(3, "0" * 32, "0" * 64))
+    return folder / LOCK
+
+
 FORMATS = {
     "embeddings .npz": Format(lambda folder: embeddings(folder, "npz"), read_whole),
     "table": Format(lambda folder: embeddings(folder, "t.parquet"), verify_table),
@@ -176,6 +223,10 @@ FORMATS = {
     "recipe": Format(recipe, lambda path: read_recipe(str(path))),
     "features": Format(features, lambda path: Kept(path.parent / "f", np.float16, 2).read()),
     "packed clips": Format(packed_clips, lambda path: list(read_lmdb(path))),
+    "soundscape .jams": Format(soundscape, read_soundscape),
+    "shard": Format(shard, lambda path: list(read_shards(path))),
+    "archive of sounds": Format(archive, unpack_again),
+    "lock of a download": Format(download_lock, lambda path: Lock(path.parent)),
 }
 
 change = st.tuples(
