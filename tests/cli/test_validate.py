@@ -147,7 +147,7 @@ def test_a_name_of_the_registry_has_its_weights_already(run):
 
 def test_weights_that_are_not_published_are_no_fault_of_the_module(run):
     code, out, err = run("validate", "mwmae-base")
-    assert (code, out) == (1, "") and err.startswith("error: ") and "hear-models convert" in err
+    assert (code, out) == (1, "") and err.startswith("error: ") and "hear-models fetch" in err
 
 
 def test_two_weights_files_must_give_two_models(run, folder):
