@@ -16,13 +16,14 @@ import safetensors
 from hear_models.checkpoints.mapping import SourceArray
 from hear_models.checkpoints.safetensors_file import KEY
 from hear_models.errors import CheckpointError
-from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, read_bytes
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, open_plain, read_bytes
 
 ENDING, INDEX = ".safetensors", ".safetensors.index.json"
 USUAL = ("model.safetensors", "pytorch_model.safetensors")
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "u2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1"}
 DTYPES |= {"U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8", "BOOL": "u1"}
+LARGEST_HEADER = 1 << 24
 NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -42,7 +43,8 @@ def is_foreign(path: Path, *, any_name: bool) -> bool:
     `any_name`: in a folder any such file counts, else those that are named as on the Hub.
     """
     if path.is_dir():
-        names = [entry.name for entry in path.iterdir() if not entry.name.startswith("._")]
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith("._")]
+        names = [entry.name for entry in entries if entry.suffix != ENDING or not _is_ours(_header(entry))]
         usual = [name for name in names if name in USUAL or name.endswith(INDEX) or SHARD.fullmatch(name)]
         return bool(usual) or (any_name and any(name.endswith(ENDING) for name in names))
     if not path.is_file():
@@ -83,7 +85,7 @@ def _files(path: Path) -> tuple[Path, ...]:
         indices = sorted(entry for entry in path.iterdir() if entry.name.endswith(INDEX))
         if len(indices) == 1:
             return _of_index(indices[0])
-        found = sorted(e for e in path.iterdir() if e.suffix == ENDING and not e.name.startswith("._"))
+        found = _in_folder(path)
         shards = {(match["stem"], match["count"]) for entry in found if (match := SHARD.fullmatch(entry.name))}
         if len(shards) == 1 and all(SHARD.fullmatch(entry.name) for entry in found):
             return _siblings(found[0])
@@ -94,6 +96,12 @@ def _files(path: Path) -> tuple[Path, ...]:
     if path.name.endswith(INDEX):
         return _of_index(path)
     return _siblings(path) if SHARD.fullmatch(path.name) else (path,)
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Files of safetensors in a folder but those that `convert` wrote."""
+    found = sorted(entry for entry in folder.iterdir() if entry.suffix == ENDING and not entry.name.startswith("._"))
+    return [entry for entry in found if not _is_ours(_header(entry))]
 
 
 def _of_index(path: Path) -> tuple[Path, ...]:
@@ -152,13 +160,27 @@ def _array(path: Path, key: str, entry: dict[str, Any]) -> SourceArray:
     return SourceArray(values.reshape(entry["shape"]), NAMES.get(code, code.lower()))
 
 
-def _refuse_ours(path: Path, data: bytes) -> None:
+def _header(path: Path) -> bytes:
+    """A file up to the end of its header."""
+    if not path.is_file():
+        return b""
+    with open_plain(path) as file:
+        length = file.read(8)
+        return length + file.read(min(int.from_bytes(length, "little"), LARGEST_HEADER))
+
+
+def _is_ours(data: bytes) -> bool:
+    """Whether a file that begins so has our header."""
     size = int.from_bytes(data[:8], "little")
     try:
         metadata = json.loads(data[8 : 8 + min(size, len(data))]).get("__metadata__")
     except (ValueError, AttributeError, RecursionError):
-        return  # the library will say what is wrong
-    if isinstance(metadata, dict) and KEY in metadata:
+        return False  # the library will say what is wrong
+    return isinstance(metadata, dict) and KEY in metadata
+
+
+def _refuse_ours(path: Path, data: bytes) -> None:
+    if _is_ours(data):
         raise CheckpointError(
             f"{path} is converted already: every command takes it as it is, for instance `hear-models info {path}`."
         )
