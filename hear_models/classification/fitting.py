@@ -21,7 +21,7 @@ from hear_models.classification.recordings import Labelled, scenes_of
 from hear_models.classification.store import Classifier
 from hear_models.corpus.discover import Failure, find_audio_files
 from hear_models.corpus.run import CorpusSummary
-from hear_models.corpus.settings import EmbeddingSettings
+from hear_models.corpus.settings import EmbeddingSettings, embedding_settings
 from hear_models.errors import UsageError
 from hear_models.pipeline.model import HearModel
 
@@ -87,11 +87,9 @@ def predict(
 
     Raises UsageError if `model` is not the one that the classifier was fitted on.
     """
+    refuse_others(classifier, embedding_settings(model, "scene", "float32", window_s, None))
     sources, failures = find_audio_files(paths)
-    found, failed, settings = scenes_of(
-        [source.path for source in sources], model, window_s=window_s, progress=progress
-    )
-    refuse_others(classifier, settings)
+    found, failed, _ = scenes_of([source.path for source in sources], model, window_s=window_s, progress=progress)
     answers = []
     for source, result in zip(sources, found, strict=True):
         if result is None:
