@@ -3,7 +3,7 @@
     recorder                                          name
     AudioMoth                                         20240501_040000.WAV, 20240501_040000T.WAV, ID_20240501_040000.WAV
     AudioMoth before 2019                             5CC9A2B0.WAV: seconds since 1970, hexadecimal, in UTC
-    Song Meter (SM2 to SM4, Mini, Micro), Echo Meter  SITE_20240501_040000.wav, SITE_0+1_20240501_040000_000.wav, ...$040000
+    Song Meter (SM2 to SM4, Mini, Micro), Echo Meter  S_20240501_040000.wav, S_0+1_20240501_040000_000.wav, $ for _
     Frontier Labs BAR-LT                              20240501T040000+1000_SITE.flac
     Cornell Swift, SwiftOne                           SITE_20240501_040000.wav, SITE_20240501_040000_-0500.wav
     SoundTrap                                         5146.240501040000.wav

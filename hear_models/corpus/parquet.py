@@ -110,7 +110,7 @@ class ParquetOutput:
         except BaseException:  # Ctrl-C too: a part that lacks rows of a recording must not count
             self._discard_part()
             raise
-        old = rows.kept is not None or self._part_began and time.monotonic() - self._part_began > PART_SECONDS
+        old = rows.kept is not None or (self._part_began and time.monotonic() - self._part_began > PART_SECONDS)
         if old or self._part_bytes + self._group_bytes >= PART_BYTES:
             self._close_part()
         else:
@@ -275,8 +275,8 @@ class ParquetOutput:
             refuse_mixture(str(file), found, self.settings)
             if self.settings.kind == "scene" and "end_ms" not in reader.schema_arrow.names:
                 raise UsageError(
-                    f"{shown(str(file))} was made before tables had a column end_ms. Choose another --output, or replace "
-                    "it with --overwrite."
+                    f"{shown(str(file))} was made before tables had a column end_ms. Choose another --output, or "
+                    "replace it with --overwrite."
                 )
             done: dict[str, dict[str, Any]] = {}
             for batch in reader.iter_batches(columns=["path", *(f"source_{name}" for name in KNOWN_BY)]):

@@ -9,7 +9,7 @@ KNOWN_AFTER_S = 2.0  # an estimate from less means nothing
 
 
 class Progress:
-    """Parts of recordings as they are finished. What a run before had finished costs nothing and says nothing of the rest.
+    """Parts of recordings as they are finished. What a run before had finished costs nothing, and tells nothing.
 
     share: of all bytes, 0 to 1. left_s: seconds until all is done; None while nobody knows.
     """
@@ -38,11 +38,11 @@ class Progress:
 
     @property
     def share(self) -> float:
-        return min(1.0, self._done / sum(self._bytes)) if self._bytes else 1.0
+        return min(1.0, round(self._done / sum(self._bytes), 6)) if self._bytes else 1.0
 
     @property
     def left_s(self) -> float | None:
         seconds, here = time.monotonic() - self._began, self._done - self._known
         if not self._bytes or here <= 0 or seconds < KNOWN_AFTER_S:
             return None
-        return seconds * (sum(self._bytes) - self._done) / here
+        return max(0.0, seconds * (sum(self._bytes) - self._done) / here)

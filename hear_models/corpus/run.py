@@ -22,7 +22,7 @@ from hear_models.corpus.progress import Progress
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, embedding_settings
 from hear_models.corpus.sources import recordings
-from hear_models.corpus.unfinished import Unfinished
+from hear_models.corpus.unfinished import Unfinished, forget
 from hear_models.corpus.writing import Output, WriteBehind
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.files import shown
@@ -227,6 +227,7 @@ def _made_ready(target: Path, is_table: bool) -> Path:
 
 def _todo(sources: list[AudioFile], out: Output, summary: CorpusSummary) -> list[tuple[AudioFile, AudioFileState]]:
     todo = []
+    done = []
     for source in sources:
         try:
             info = AudioFileState.of(source)
@@ -239,8 +240,10 @@ def _todo(sources: list[AudioFile], out: Output, summary: CorpusSummary) -> list
             summary.failed.append(Failure(str(source.path), f"{shown(source.path)}: {problem}"))
         elif out.is_done(source, info):
             summary.skipped += 1
+            done.append(source.name)
         else:
             todo.append((source, info))
+    forget(out.folder, done)  # a run was killed between writing them and this
     return todo
 
 

@@ -25,7 +25,7 @@ from hear_models.version import __version__
 class EmbeddingSettings:
     """Everything that changes an embedding. Two outputs with equal settings may stand in one folder or table.
 
-    windows_from_s: recordings above so many seconds have windows, others are whole; None: all have, if `window_s` is set.
+    windows_from_s: recordings above so many seconds have windows, others are whole; None: all have, with `window_s`.
     """
 
     model: str
@@ -157,8 +157,9 @@ def refuse_mixture(
         if found.get(key, _BEFORE.get(key)) != value:
             advice = ", or replace what is there with --overwrite" if replaceable else ", or remove what is there"
             if key in ("window_s", "windows_from_s"):
+                before, now = _windows_as_said(found), _windows_as_said(wanted.as_dict())
                 raise UsageError(
-                    f"{shown(where)} was made {_windows_as_said(found)}, this run is {_windows_as_said(wanted.as_dict())}. "
+                    f"{shown(where)} was made {before}, this run is {now}. "
                     f"Say so here too, choose another --output{advice}."
                 )
             raise UsageError(

@@ -13,13 +13,14 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from hear_models.corpus.options import DTYPES
 from hear_models.corpus.prefetch import Done
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings
 from hear_models.errors import FileError
@@ -49,9 +50,9 @@ class Unfinished:
         about = {"format": FORMAT, "recording": recording.as_dict(), "settings": settings.as_dict()}
         self.head = (json.dumps(about, sort_keys=True) + "\n").encode()
         self.dtype = np.dtype(settings.dtype)
-        self._names = f"{BEGIN}{_hash(recording.name.encode('utf-8', 'backslashreplace'))}-"
+        self._name = recording.name
         self.folder = folder
-        self.path = folder / f"{self._names}{_hash(self.head)}{END}"
+        self.path = folder / f"{_prefix(recording.name)}{_hash(self.head)}{END}"
         self.done = Done()
         self._waiting: list[Block] = []
         self._file: IO[bytes] | None = None
@@ -73,8 +74,8 @@ class Unfinished:
         with suppress(FileError, OSError), open_plain(self.path) as file:
             if file.readline(LONGEST_HEAD) != self.head:
                 return
-            begun = hashlib.sha256(self.head).digest()
-            for block, self._digest, self.done, self._end in _verified(file, begun, self.dtype, len(self.head)):
+            for block, digest, done, end in _verified(file, self.head, self.dtype):
+                self._digest, self.done, self._end = digest, done, end
                 yield block
 
     # --------------------------------------------------------------------------------------------------- of this one
@@ -120,9 +121,7 @@ class Unfinished:
     def remove(self) -> None:
         """The recording is in its output, or failed: what was kept of it goes, of other settings too."""
         self._close()
-        with suppress(OSError):
-            for path in self.folder.glob(f"{self._names}*{END}"):
-                path.unlink(missing_ok=True)
+        forget(self.folder, [self._name])
 
     def _close(self) -> None:
         if self._file is not None:
@@ -132,23 +131,33 @@ class Unfinished:
         self._waiting = []
 
 
+def forget(folder: Path, names: Iterable[str]) -> None:
+    """Remove the windows of recordings that are in their outputs, or failed."""
+    with suppress(OSError):
+        there = [name for name in os.listdir(folder) if name.startswith(BEGIN) and name.endswith(END)]
+        if there:
+            prefixes = tuple(map(_prefix, names))
+            for name in there:
+                if name.startswith(prefixes):
+                    os.unlink(folder / name)
+
+
 def verify_unfinished(path: Path) -> None:
     """FileError unless every byte is as it was written, up to its end."""
     with reading(path, FileError, "Delete it.", what="windows of a recording"), open_plain(path) as file:
         head = file.readline(LONGEST_HEAD)
-        dtype = np.dtype(str(parse_json(head)["settings"]["dtype"]))
-        digest, end = hashlib.sha256(head).digest(), len(head)
-        for _, digest, _, end in _verified(file, digest, dtype, end):
-            pass
-        if end != os.fstat(file.fileno()).st_size:
+        if (name := parse_json(head)["settings"]["dtype"]) not in DTYPES:
+            raise ValueError(f"its numbers are of kind {name!r}")
+        dtype = np.dtype(str(name))
+        ends = [len(head), *(end for _, _, _, end in _verified(file, head, dtype))]
+        if ends[-1] != os.fstat(file.fileno()).st_size:
             raise ValueError("its last block is not whole")
 
 
-def _verified(
-    file: IO[bytes], digest: bytes, dtype: np.dtype[Any], end: int
-) -> Iterator[tuple[Block, bytes, Done, int]]:
+def _verified(file: IO[bytes], head: bytes, dtype: np.dtype[Any]) -> Iterator[tuple[Block, bytes, Done, int]]:
     """Blocks up to the first that is not as it was written: rows, the digest up to there, what is done, its end."""
-    size = os.fstat(file.fileno()).st_size
+    size, end = os.fstat(file.fileno()).st_size, len(head)
+    digest = hashlib.sha256(head).digest()
     while len(counts := file.read(_COUNTS.size)) == _COUNTS.size:
         n, dim, windows, samples = _COUNTS.unpack(counts)
         n_bytes = n * 8 + n * dim * dtype.itemsize
@@ -161,6 +170,10 @@ def _verified(
         end += _COUNTS.size + n_bytes + _DIGEST
         rows = np.frombuffer(data, dtype, offset=8 * n).reshape(n, dim)
         yield (rows, np.frombuffer(data, np.float64, n)), digest, Done(windows, samples), end
+
+
+def _prefix(name: str) -> str:
+    return f"{BEGIN}{_hash(os.fsencode(name))}-"
 
 
 def _hash(data: bytes) -> str:
