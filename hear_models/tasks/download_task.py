@@ -7,7 +7,6 @@ tasks, since the released kit takes every entry of that folder for a task.
 from __future__ import annotations
 
 import datetime
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from hear_models.fetching.download import digests, fetch
 from hear_models.fetching.known import KnownFiles
 from hear_models.fetching.listing import Place, Remote
 from hear_models.fetching.unpacking import unpack
-from hear_models.files import unwritable
+from hear_models.files import remove_folder, remove_left_over, unwritable
 from hear_models.locks import beside, only_writer
 from hear_models.tasks.check import Finding, TaskReport, check_task
 from hear_models.tasks.known_tasks import ARCHIVE_RATE, RATES, RECORD_NUMBER, KnownTask, known_tasks
@@ -153,6 +152,7 @@ def download(
         )
     lock = options.lock if options.lock is not None else downloads(tasks_dir) / LOCK
     known = KnownFiles(lock)
+    remove_left_over(downloads(tasks_dir))
     for step in planned.steps:
         folder = tasks_dir / step.task.folder
         with only_writer(beside(downloads(tasks_dir) / step.task.folder), folder, "folder", wait=tell):
@@ -242,10 +242,7 @@ def _made_and_checked(folder: Path, options: Options, tell: Tell, progress: Tell
 def _delete(clips: Path, aside: Path) -> None:
     """Delete a folder of clips, which has its name to the end or not at all."""
     if clips.is_dir():
-        gone = aside / f".{clips.parent.name}-{clips.name}.gone"
         try:
-            shutil.rmtree(gone, ignore_errors=True)
-            os.rename(clips, gone)
-            shutil.rmtree(gone)
+            remove_folder(clips, aside)
         except OSError as error:
             raise FileError(f"{clips} cannot be deleted: {error.strerror or error}. Check its permissions.") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +22,7 @@ from hear_models.fetching.download import Got, digests, fetch, make_sure_of_room
 from hear_models.fetching.known import Changed, KnownFiles
 from hear_models.fetching.listing import Remote, place_of
 from hear_models.fetching.unpacking import unpack
-from hear_models.files import shown, whole_folder, write_durably
+from hear_models.files import put_back, shown, whole_folder, write_durably
 from hear_models.locks import beside, only_writer
 from hear_models.resources import cache_folder
 from hear_models.zoo.originals import Candidate, candidates, is_archive, is_end, the_one
@@ -136,7 +135,7 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
         only_writer(beside(target.parent), target.parent, "HEAR_MODELS_CACHE", wait=tell),
         only_writer(beside(work), work, "HEAR_MODELS_CACHE", wait=tell),
     ):
-        _put_back(target.parent)
+        put_back(target.parent)
         if (there := _there(entry, options)) is not None:  # by another run, meanwhile
             return there
         known = KnownFiles(lock_file(options))
@@ -278,9 +277,8 @@ def _convert(
     folder = fetched_file(entry.name).parent
     make_sure_of_room(folder.parent, local.path.stat().st_size)
     tell("converting")
-    aside = _aside(folder)
     try:
-        with whole_folder(folder) as made:
+        with whole_folder(folder, replace=True) as made:
             output = made / "model.safetensors"
             conversion = _first_that_fits(entry, local, output, passport, options)
             tell("checking")
@@ -289,30 +287,13 @@ def _convert(
             del model
             rows = {"conversion": conversion, "check": check}
             write_durably(made / REPORT, json.dumps(rows, default=str).encode())
-            if folder.exists():
-                os.rename(folder, aside)
     except OSError as error:
         raise FileError(
             f"{folder} cannot be written: {error.strerror or error}. Make room, or set HEAR_MODELS_CACHE."
         ) from None
-    finally:
-        _put_back(folder)
     return FetchedModel(
         entry.name, str(folder / "model.safetensors"), conversion["sha256"], True, dict(passport), check
     )
-
-
-def _aside(folder: Path) -> Path:
-    """Where a model lies for the moment in which a newer one takes its place."""
-    return folder.with_name(f".{folder.name}.replaced")
-
-
-def _put_back(folder: Path) -> None:
-    """Undo what a killed run left in that moment."""
-    aside = _aside(folder)
-    if aside.exists() and not folder.exists():
-        os.rename(aside, folder)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _first_that_fits(

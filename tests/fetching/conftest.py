@@ -67,8 +67,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlacesSe
     for name, text in MANIFESTS.items():
         (weights / f"{name}.toml").write_text(text)
     monkeypatch.setattr(manifests, "resource", lambda name: weights)
-    quick = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
-    monkeypatch.setattr("hear_models.fetching.download.time", quick)
+    quick = SimpleNamespace(sleep=lambda seconds: None, time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr("hear_models.fetching.web.time", quick)
     with PlacesServer() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)

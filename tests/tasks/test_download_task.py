@@ -45,8 +45,8 @@ def zenodo(tmp_path, monkeypatch) -> Iterator[PlacesServer]:
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name.startswith("HEAR_MODELS_"):
             monkeypatch.delenv(name)
-    quick = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
-    monkeypatch.setattr("hear_models.fetching.download.time", quick)
+    quick = SimpleNamespace(sleep=lambda seconds: None, time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr("hear_models.fetching.web.time", quick)
     with PlacesServer() as server:
         for name in NAMES:
             monkeypatch.setitem(tiny_tasks.RATES, name, 48000)
