@@ -22,7 +22,7 @@ from hear_models.fetching.download import Got, digests, fetch, make_sure_of_room
 from hear_models.fetching.known import Changed, KnownFiles
 from hear_models.fetching.listing import Remote, place_of
 from hear_models.fetching.unpacking import unpack
-from hear_models.files import put_back, shown, whole_folder, write_durably
+from hear_models.files import put_back, remove_left_over, shown, whole_folder, write_durably
 from hear_models.locks import beside, only_writer
 from hear_models.resources import cache_folder
 from hear_models.zoo.originals import Candidate, candidates, is_archive, is_end, the_one
@@ -108,6 +108,7 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
     original = original_of(entry)
     if options.address is not None:
         original = replace(original, address=options.address)
+    remove_left_over(fetched_file(name).parent.parent)
     if (there := _there(entry, options)) is not None:
         return there
     licence = entry.manifest.licence

@@ -43,7 +43,7 @@ def test_first_it_says_what_it_takes_and_does_nothing(run, tmp_path):
     code, out, _ = run("--published", ROW)
     assert code == 0 and "10 jobs: 0 are done, 10 to do" in out and out.endswith("Add --yes to begin.\n")
     assert "measured now" in out and "esc50-v2.0.0-full" in out and "hear-models tasks download" in out
-    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"tasks"}  # digests of clips that rest are kept there
+    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"tasks"}  # there: digests of clips that rest
 
 
 def test_a_row_without_a_key_or_a_model_without_weights_is_said(run):
