@@ -7,9 +7,7 @@ else run.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -27,6 +25,7 @@ from hear_models.evaluation.board.wording import (
     seeds,
     verdict_rule,
 )
+from hear_models.pages import fill, policy
 from hear_models.version import __version__
 
 HERE = Path(__file__).parent
@@ -52,14 +51,10 @@ class Axis:
 def page(board: Board) -> str:
     """The whole page. It needs no other file and makes no request, from a server and from a folder alike."""
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     body = "\n".join(_section(table, index) for index, table in enumerate(board.tables))
     notes = "".join(f"<p>{escape(note)}</p>" for note in board.notes)
     parts = {
-        "POLICY": escape(policy, quote=True),
+        "POLICY": policy(style, script),
         "TITLE": TITLE,
         "STYLE": style,
         "INTRODUCTION": _contents(board) + notes,
@@ -67,17 +62,7 @@ def page(board: Board) -> str:
         "SCRIPT": script,
         "BODY": body,
     }
-    return _fill((HERE / "page.html").read_text(encoding="utf-8"), parts)
-
-
-def _fill(template: str, parts: Mapping[str, str]) -> str:
-    """Every @@NAME@@ once; text that was put in is not looked at again."""
-    pieces = template.split("@@")
-    return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return fill((HERE / "page.html").read_text(encoding="utf-8"), parts)
 
 
 def _contents(board: Board) -> str:
