@@ -6,10 +6,11 @@ by its address, until it is: a run that was killed at any point is gone on with 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -122,17 +123,13 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
     if original.expects:
         tell(f"expected: {original.expects}")
     target = fetched_file(name)
-    try:
-        target.parent.parent.mkdir(parents=True, exist_ok=True)
-        originals_folder().mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"the cache {shown(cache_folder())} cannot be written: {error.strerror}. Set HEAR_MODELS_CACHE to a folder "
-            "that can."
-        ) from None
     place = place_of(original.address)
     work = originals_folder() / (name if options.by_hand else place.folder)
+    with _storing():
+        target.parent.parent.mkdir(parents=True, exist_ok=True)
+        originals_folder().mkdir(parents=True, exist_ok=True)
     with (
+        _storing(),
         only_writer(beside(target.parent), target.parent, "HEAR_MODELS_CACHE", wait=tell),
         only_writer(beside(work), work, "HEAR_MODELS_CACHE", wait=tell),
     ):
@@ -156,6 +153,18 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
         if not options.keep_originals:
             shutil.rmtree(work, ignore_errors=True)
         return done
+
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    """Around what writes to the cache: what the disk refuses is a FileError."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"the cache {shown(cache_folder())} cannot be written: {error.strerror or error}. Make room, or set "
+            "HEAR_MODELS_CACHE to a folder that can."
+        ) from None
 
 
 def _there(entry: ModelEntry, options: FetchOptions) -> FetchedModel | None:
@@ -278,20 +287,15 @@ def _convert(
     folder = fetched_file(entry.name).parent
     make_sure_of_room(folder.parent, local.path.stat().st_size)
     tell("converting")
-    try:
-        with whole_folder(folder, replace=True) as made:
-            output = made / "model.safetensors"
-            conversion = _first_that_fits(entry, local, output, passport, options)
-            tell("checking")
-            model = load_resolved(Resolved(entry.name, entry.family, entry, output, None), {})
-            check = self_check(model, entry.name).as_dict()
-            del model
-            rows = {"conversion": conversion, "check": check}
-            write_durably(made / REPORT, json.dumps(rows, default=str).encode())
-    except OSError as error:
-        raise FileError(
-            f"{folder} cannot be written: {error.strerror or error}. Make room, or set HEAR_MODELS_CACHE."
-        ) from None
+    with whole_folder(folder, replace=True) as made:
+        output = made / "model.safetensors"
+        conversion = _first_that_fits(entry, local, output, passport, options)
+        tell("checking")
+        model = load_resolved(Resolved(entry.name, entry.family, entry, output, None), {})
+        check = self_check(model, entry.name).as_dict()
+        del model
+        rows = {"conversion": conversion, "check": check}
+        write_durably(made / REPORT, json.dumps(rows, default=str).encode())
     return FetchedModel(
         entry.name, str(folder / "model.safetensors"), conversion["sha256"], True, dict(passport), check
     )
