@@ -227,6 +227,7 @@ def make_task(
     def of_clips(done: int, total: int) -> None:
         progress(f"{folder.name}: {done} of {total} clips at {options.rate} Hz")
 
+    remove_left_over(folder)
     if archive is not None:
         tell(f"{folder.name}: unpacking")
         unpack(archive, folder, lambda n: progress(f"{folder.name}: {n} files unpacked"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,9 +80,9 @@ def of_the_hub(folder: Path) -> object:
 
 
 def in_the_hubs_cache(folder: Path) -> object:
-    found = contents(folder)
-    library = (".locks", "CACHEDIR.TAG", "models--lab--model/blobs/tmp_")  # an empty file that tells it permissions
-    return {name: data for name, data in found.items() if not name.startswith(library)}
+    """Without what huggingface_hub keeps or leaves beside: locks, an empty file, a note of some bytes."""
+    beside = re.compile(r"\.locks/|CACHEDIR\.TAG|.*/blobs/tmp_[^/]*$|.*/refs/[^/]*\.tmp$")
+    return {name: data for name, data in contents(folder).items() if not beside.match(name)}
 
 
 def table(folder: Path) -> object:
