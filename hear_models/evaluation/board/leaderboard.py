@@ -26,7 +26,8 @@ from hear_models.evaluation.judges.protocols import NOT_COMPARABLE
 from hear_models.evaluation.judges.table import JUDGES
 from hear_models.evaluation.runs.record import ModelFacts, Record
 from hear_models.evaluation.runs.summary import seeds_text
-from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL, USER, known_tasks
+from hear_models.tasks.known_tasks import known_tasks
+from hear_models.tasks.origin import OFFICIAL, SYNTHETIC, UNOFFICIAL, USER
 from hear_models.tasks.task import is_called
 
 ORIGINS = {

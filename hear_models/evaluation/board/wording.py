@@ -9,7 +9,7 @@ from hear_models.evaluation.board.leaderboard import BEST, ORIGINS, TIED, Table,
 from hear_models.evaluation.board.published import EXPECTED_POINTS, Published, public_best
 from hear_models.evaluation.board.statistics import Interval
 from hear_models.evaluation.runs.record import IMPORTED
-from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL
+from hear_models.tasks.origin import OFFICIAL, SYNTHETIC, UNOFFICIAL
 
 ABSENT = "-"
 UNDEFINED = "n.d."
