@@ -24,6 +24,7 @@ class KnownTask:
     folder: str  # NAME-VERSION-MODE
     title: str
     paper_name: str | None  # as the papers' tables call it; None outside of their ten tasks
+    short: str  # the head of a column: the paper's name, or one of that kind
     embedding_type: str
     prediction_type: str
     split_mode: str
@@ -60,6 +61,7 @@ def _known(entry: Mapping[str, Any]) -> KnownTask:
         folder=entry["folder"],
         title=entry["name"],
         paper_name=entry["paper_ten"],
+        short=entry["paper_ten"] or entry["short"],
         embedding_type=entry["embedding_type"],
         prediction_type=entry["prediction_type"],
         split_mode=entry["split_mode"],

@@ -152,10 +152,11 @@ def task_folders(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Path]:
 def is_called(folder_name: str, wanted: str) -> bool:
     """Whether a user who says `wanted` means that folder."""
     known = known_tasks().get(folder_name)
-    paper_name = known.paper_name if known else None
     if folder_name == wanted or folder_name.startswith(f"{wanted}-"):
         return True
-    return paper_name is not None and wanted.lower() in (PAPER_TEN, paper_name.lower())
+    return known is not None and (
+        wanted.lower() == known.short.lower() or (wanted.lower() == PAPER_TEN and known.paper_name is not None)
+    )
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
