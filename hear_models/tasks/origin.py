@@ -60,7 +60,9 @@ def differences(folder_name: str, content: Content) -> list[str]:
         compared["labels"] = (len(content.labels), known.n_classes)
     mark = next((key for key in MADE_HERE if key in metadata), None)
     found = [f"its metadata say who made it ({mark}: {metadata[mark]})"] if mark else []
-    found += [f"{what}: {_plain(got)}, published {_plain(want)}" for what, (got, want) in compared.items() if got != want]
+    found += [
+        f"{what}: {_plain(got)}, published {_plain(want)}" for what, (got, want) in compared.items() if got != want
+    ]
     return [*found, *_other_labels(known, content), *_other_corpus(known, metadata)]
 
 

@@ -1,4 +1,4 @@
-"""What stands in a table about a model besides its scores: dimensions, parameters, the licence of its weights, dates."""
+"""What stands in a table about a model besides its scores: dimensions, parameters, its weights' licence, dates."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class About:
         parts = [
             f"{self.dims} dims" if self.dims is not None else "",
             f"{self.size} parameters" if self.parameters is not None else "",
-            self.licence or "",
+            f"licence {self.licence}" if self.licence == "not stated" else self.licence or "",
         ]
         return ", ".join(part for part in parts if part)
 

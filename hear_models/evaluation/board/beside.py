@@ -17,9 +17,14 @@ from hear_models.evaluation.runs.record import ModelFacts
 
 ALL, NONE = "all", "none"
 MOST = 10  # rows in a table that is read from top to bottom
-SAYS_LITTLE = frozenset("base tiny small medium large huge mini nano model audio music speech lab time avg cat fuse".split())
-_LEADING = re.compile(r"^(hear_?configs|hear_?baseline|hear_?20?21|hear)[._-]*")
-_ENDING = re.compile(r"[._-]*(hear_?20?21|hear(_api)?)$")
+SAYS_LITTLE = frozenset(
+    (
+        *("base", "tiny", "small", "medium", "large", "huge", "mini", "nano", "model"),
+        *("audio", "music", "speech", "lab", "time", "avg", "cat", "fuse"),
+    )
+)
+_LEADING = re.compile(r"^(hear_?configs|hear_?baseline|hear_?(20)?21|hear)[._-]*")
+_ENDING = re.compile(r"[._-]*(hear_?(20)?21|hear(_api)?)$")
 
 
 # ------------------------------------------------------------------------------------------------- a model's own row
@@ -57,7 +62,7 @@ def _row_called(name: str, protocol: str) -> Own:
     """The one row that a name means, of the table's protocol if there is one."""
     bare = _ENDING.sub("", _LEADING.sub("", name.lower()))
     words = _words(bare)
-    telling = [word for word in words if word not in SAYS_LITTLE and len(word) > 3]
+    telling = [word for word in words if word not in SAYS_LITTLE and len(word) > 2]
     if not telling:
         return Own(None)
     rows = [(t, r) for t, r in _rows() if words <= _words(r.model) or _compact(bare) == _compact(r.model)]
@@ -97,11 +102,6 @@ class PublishedLine:
     figures: Mapping[str, Published]
     apart: str
 
-    @property
-    def source(self) -> str:
-        """Where it is from, for a list of sources."""
-        return f"{self.label}: {self.key}. {self.table.paper}. Read in: {self.table.source}. {self.apart}."
-
 
 def rows_beside(tasks: Mapping[str, str], protocol: str, wanted: Sequence[str] = ()) -> list[PublishedLine]:
     """Published rows with figures on `tasks` (name → metric), those of the protocol first, then by their mean.
@@ -116,14 +116,15 @@ def rows_beside(tasks: Mapping[str, str], protocol: str, wanted: Sequence[str] =
         return []
     found: list[PublishedLine] = []
     for table, row in _rows():
-        if not wanted and len({other.group for other in table.rows}) > 1:
+        ablation = len({other.group for other in table.rows}) > 1
+        if not wanted and ablation:
             continue
         if wanted and ALL not in wanted and not any(_is_meant(row, name) for name in wanted):
             continue
         figures = {task: lookup(row.key, task, metric) for task, metric in tasks.items()}
         there = sum(figure.value is not None for figure in figures.values())
         if there and (wanted or 2 * there >= len(tasks)):
-            label = f"{row.model}, {row.group}" if row.group else row.model
+            label = f"{row.model}, {row.group}" if row.group and ablation else row.model
             found.append(PublishedLine(label, row.key, table, figures, _apart(table, protocol)))
     for name in wanted:
         if name not in (ALL, NONE) and not any(_is_meant(row, name) for _, row in _rows()):
@@ -135,7 +136,9 @@ def rows_beside(tasks: Mapping[str, str], protocol: str, wanted: Sequence[str] =
 
 def _is_meant(row: PublishedRow, name: str) -> bool:
     wanted = name.lower()
-    return any(fnmatchcase(said.lower(), wanted) for said in (row.model, row.key)) or _compact(row.model) == _compact(name)
+    return any(fnmatchcase(said.lower(), wanted) for said in (row.model, row.key)) or _compact(row.model) == _compact(
+        name
+    )
 
 
 def _renamed(line: PublishedLine) -> PublishedLine:

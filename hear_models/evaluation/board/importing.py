@@ -131,9 +131,7 @@ def _read(path: Path, tasks: _Tasks) -> _ScoresFile:
         return _scores_file(path, content, folds, tasks)
 
 
-def _scores_file(
-    path: Path, content: dict[str, Any], folds: dict[str, dict[str, float]], tasks: _Tasks
-) -> _ScoresFile:
+def _scores_file(path: Path, content: dict[str, Any], folds: dict[str, dict[str, float]], tasks: _Tasks) -> _ScoresFile:
     module, warnings = path.parent.parent.name, [IMPORTED_WARNING]
     match = PAPERS_FOLDER.fullmatch(module)
     if match:

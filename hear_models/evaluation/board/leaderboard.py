@@ -64,7 +64,7 @@ class ModelRow:
     label: str
     model: ModelFacts
     own: Own  # its published scores
-    about: About = About()
+    about: About = field(default_factory=About)
     rank: str = ""  # by s(m) as printed, "2=" where several have it; "" without s(m)
 
     @property
@@ -189,14 +189,14 @@ def _table(
     notes += _mixed_judges(of)
     shows_published = origin == OFFICIAL and protocol != NOT_COMPARABLE and options.published
     imported = all(result.record.judge.name == IMPORTED for result in results)
-    ranks = _ranks(whole)
+    rank_of = ranks(whole)
     rows = {
         label: ModelRow(
             label,
             model,
             own_row(model, imported, protocol, options) if shows_published else Own(None),
             about(model, (result for seeds in of[label].values() for result in seeds.values())),
-            ranks.get(label, ""),
+            rank_of.get(label, ""),
         )
         for label, model in models.items()
     }
@@ -254,7 +254,7 @@ def _table(
     )
 
 
-def _ranks(whole: Aggregate | None) -> dict[str, str]:
+def ranks(whole: Aggregate | None) -> dict[str, str]:
     """By s(m) as it is printed; models that print the same share a rank: "1", "2=", "2=", "4"."""
     if whole is None:
         return {}
@@ -319,10 +319,10 @@ def _columns(of: Mapping[str, Mapping[str, Mapping[int, Result]]]) -> list[TaskC
     columns = []
     for name in names:
         records = {label: [r.record for r in tasks[name].values()] for label, tasks in of.items() if name in tasks}
-        for label, listed in records.items():
-            if len({record.task.data_sha256 for record in listed}) > 1:
+        for label, of_label in records.items():
+            if len({record.task.data_sha256 for record in of_label}) > 1:
                 raise UsageError(f"The seeds of {label} on {name} were made from different data. Evaluate it again.")
-        facts = [record.task for listed in records.values() for record in listed]
+        facts = [record.task for of_label in records.values() for record in of_label]
         if len({(f.primary, f.higher_is_better, json.dumps(f.counts, sort_keys=True)) for f in facts}) > 1:
             raise UsageError(
                 f"Results on {name} were made from different data: "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from hear_models.evaluation.board.beside import PublishedLine
 from hear_models.evaluation.board.bootstrap import ALPHA, RESAMPLES
 from hear_models.evaluation.board.leaderboard import BEST, ORIGINS, TIED, ModelRow, Table, TaskColumn
-from hear_models.evaluation.board.published import EXPECTED_POINTS, Published, find, public_best
+from hear_models.evaluation.board.published import EXPECTED_POINTS, SEPARATOR, Published, find, public_best
 from hear_models.evaluation.board.statistics import Interval
 from hear_models.evaluation.runs.record import IMPORTED
 from hear_models.tasks.origin import OFFICIAL, SYNTHETIC, UNOFFICIAL
@@ -86,8 +87,8 @@ def caveats(table: Table, marks: Mapping[str, str] = MARKS) -> list[str]:
     lines = [*_origin(table), *_judges(table)]
     if any(cell.interval.half_width is not None for cell in table.cells.values()):
         lines.append(
-            "±: 95 % half width (Student, n-1) over probe seeds only: the luck of training the probe. It covers neither "
-            "pretraining nor the choice of clips. No width: one seed."
+            "±: 95 % half width (Student, n-1) over probe seeds only: the luck of training the probe. It covers "
+            "neither pretraining nor the choice of clips. No width: one seed."
         )
     if not table.quick_look:
         lines += [*_aggregate(table), *_ties(table, marks)]
@@ -182,6 +183,24 @@ def row_source(row: ModelRow) -> str:
     source, _ = find(row.own.key)
     said = " (found by the model's name)" if row.own.by_name else ""
     return f"{row.label}{said}: {row.own.key}. {source.paper}. Read in: {source.source}."
+
+
+def beside_seeds(line: PublishedLine) -> str:
+    """Over how many runs a published row's figures are, "-" where its source does not say."""
+    statistic = line.table.statistic
+    return ABSENT if statistic is None or statistic.samples is None else str(statistic.samples)
+
+
+def beside_sources(lines: Sequence[PublishedLine]) -> list[str]:
+    """Where published rows are from, and what of them is not comparable: a line for each table they are from."""
+    of_table: dict[str, list[PublishedLine]] = {}
+    for line in lines:
+        of_table.setdefault(SEPARATOR.join((line.table.topic, line.table.name)), []).append(line)
+    return [
+        f"{name} ({', '.join(line.label for line in there)}): {there[0].table.paper}. Read in: "
+        f"{there[0].table.source}. {there[0].apart[:1].upper()}{there[0].apart[1:]}."
+        for name, there in of_table.items()
+    ]
 
 
 def beside_rule(shown: int, there: int) -> str:
