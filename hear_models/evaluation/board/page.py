@@ -7,12 +7,10 @@ else run.
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -36,6 +34,7 @@ from hear_models.evaluation.board.wording import (
     seeds,
     verdict_rule,
 )
+from hear_models.pages import fill, policy
 from hear_models.version import __version__
 
 HERE = Path(__file__).parent
@@ -63,14 +62,10 @@ class Axis:
 def page(board: Board) -> str:
     """The whole page. It needs no other file and makes no request, from a server and from a folder alike."""
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     body = "\n".join(_section(table, index) for index, table in enumerate(board.tables))
     notes = "".join(f"<p>{escape(note)}</p>" for note in board.notes)
     parts = {
-        "POLICY": escape(policy, quote=True),
+        "POLICY": policy(style, script),
         "TITLE": escape(board.title or TITLE),
         "STYLE": style,
         "INTRODUCTION": _contents(board) + notes,
@@ -78,23 +73,13 @@ def page(board: Board) -> str:
         "SCRIPT": script,
         "BODY": body,
     }
-    return _fill((HERE / "page.html").read_text(encoding="utf-8"), parts)
+    return fill((HERE / "page.html").read_text(encoding="utf-8"), parts)
 
 
 def _today() -> str:
     """The day in UTC; SOURCE_DATE_EPOCH, where it is set, makes the same page again."""
     now = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
     return datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date().isoformat()
-
-
-def _fill(template: str, parts: Mapping[str, str]) -> str:
-    """Every @@NAME@@ once; text that was put in is not looked at again."""
-    pieces = template.split("@@")
-    return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _contents(board: Board) -> str:
