@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -110,10 +109,3 @@ def refuse_others(classifier: Classifier, settings: EmbeddingSettings) -> None:
                 f"the classifier was fitted on embeddings with {name} = {classifier.settings.get(name)!r}, these have "
                 f"{now[name]!r}. Use the same model, or fit again."
             )
-
-
-def output_of(path: Path) -> Path:
-    """A file that may be written. UsageError for a folder or a place that is not there: before anything is embedded."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{path} cannot be written. Name a file in a folder that exists.")
-    return path

@@ -19,22 +19,31 @@ from hear_models.pipeline.model import HearModel
 from hear_models.resources import cache_folder
 
 
+def kept_in(settings: EmbeddingSettings, root: Path | None = None) -> Path:
+    """The folder below `root` (None: the cache folder) for embeddings of these settings, and for no others."""
+    key = hashlib.sha256(repr(sorted(settings.as_dict().items())).encode()).hexdigest()[:16]
+    return (root or cache_folder() / "embeddings") / key
+
+
 def scenes_of(
     files: Sequence[Path],
     model: HearModel,
     *,
     window_s: float | None = None,
+    root: Path | None = None,
     progress: Callable[[CorpusSummary], None] | None = None,
 ) -> tuple[list[tuple[np.ndarray, np.ndarray | None] | None], list[Failure], EmbeddingSettings]:
-    """The scene embeddings of recordings, kept below the cache folder, so that the same ones are not computed again.
+    """The scene embeddings of recordings, kept below `root`, so that the same ones are not computed again.
+
+    Args:
+        root: see `kept_in`.
 
     Returns:
         for each recording its embeddings [1, dim], or with `window_s` [windows, dim] and the windows' starts in ms, and
         None where it failed; the failures; and what decides the numbers.
     """
     settings = embedding_settings(model, "scene", "float32", window_s, None)
-    key = hashlib.sha256(repr(sorted(settings.as_dict().items())).encode()).hexdigest()[:16]
-    folder = cache_folder() / "embeddings" / key
+    folder = kept_in(settings, root)
     sources = [AudioFile(path, hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:24]) for path in files]
     different = {source.name: source for source in sources}
     done = embed_audio_files(

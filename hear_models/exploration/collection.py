@@ -1,0 +1,166 @@
+"""The scene embeddings of all recordings in some folders, as one matrix that is kept: only what is new is embedded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hear_models.corpus.discover import AudioFile, Failure, find_audio_files
+from hear_models.corpus.kept import kept_in, scenes_of
+from hear_models.corpus.run import CorpusSummary
+from hear_models.corpus.settings import embedding_settings
+from hear_models.errors import FileError
+from hear_models.files import as_text, shown, unwritable, whole_file
+from hear_models.foreign import open_plain, parse_json, read_arrays, reading
+from hear_models.pipeline.model import HearModel
+from hear_models.seals import UNSEALED, seal, verify_seal
+
+SUFFIX = ".index"
+AGAIN = "The next search makes it again."
+MS = 1000.0
+State = tuple[str, int, int]  # of a recording: absolute path, bytes, time of change in ns
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Recordings and the embeddings of each, or of each of its windows.
+
+    Attributes:
+        files: the recordings. names: their paths below the folders that were given.
+        vectors: float32 [rows, dim]. recording: int64 [rows], which of the files a row is of.
+        start_ms: float64 [rows] of windows, else None.
+        window_s: their length.
+    """
+
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    vectors: np.ndarray
+    recording: np.ndarray
+    start_ms: np.ndarray | None
+    window_s: float | None
+
+    def part_s(self, row: int) -> tuple[float, float] | None:
+        """From where to where a row is of its recording, in seconds; None: all of it. The last window may end later."""
+        if self.start_ms is None or self.window_s is None:
+            return None
+        start = float(self.start_ms[row]) / MS
+        return start, start + self.window_s
+
+
+def collect(
+    paths: Sequence[str | os.PathLike[str]],
+    model: HearModel,
+    *,
+    window_s: float | None = None,
+    root: Path | None = None,
+    progress: Callable[[CorpusSummary], None] | None = None,
+) -> tuple[Collection, list[Failure]]:
+    """Embed the recordings of files and folders, those that are new or changed since the last call.
+
+    Args:
+        window_s: seconds; each window of a recording is a row, and long ones take constant memory.
+        root: where embeddings and the matrix are kept; None: the cache folder.
+        progress: called after each recording.
+
+    Returns:
+        the collection, and what could not be read. Raises HearModelsError: nothing could be read.
+    """
+    sources, failures = find_audio_files(paths)
+    states: dict[State, AudioFile] = {}
+    for source in sources:
+        try:
+            states[_state(source)] = source
+        except OSError as error:
+            failures.append(Failure(str(source.path), f"{shown(source.path)} cannot be opened: {error.strerror}."))
+    folder = kept_in(embedding_settings(model, "scene", "float32", window_s, None), root)
+    file = folder / f"{hashlib.sha256(repr([os.path.abspath(p) for p in paths]).encode()).hexdigest()[:16]}{SUFFIX}"
+    known = _known(file)
+    new = [state for state in states if state not in known]
+    if new:
+        found, failed, _ = scenes_of(
+            [states[state].path for state in new], model, window_s=window_s, root=root, progress=progress
+        )
+        failures += failed
+        known |= {state: block for state, block in zip(new, found, strict=True) if block is not None}
+    kept = {state: known[state] for state in states if state in known}
+    if new or len(kept) < len(known):
+        _write(file, kept)
+    return _collected(kept, states, window_s), failures
+
+
+def _state(source: AudioFile) -> State:
+    about = os.stat(source.path)
+    return as_text(os.path.abspath(source.path)), about.st_size, about.st_mtime_ns
+
+
+Block = tuple[np.ndarray, np.ndarray | None]  # of a recording: [rows, dim], and starts in ms of windows
+
+
+def _collected(kept: dict[State, Block], states: dict[State, AudioFile], window_s: float | None) -> Collection:
+    chosen = [states[state] for state in kept]
+    blocks = list(kept.values())
+    rows = np.repeat(np.arange(len(blocks)), [len(vectors) for vectors, _ in blocks])
+    starts = None if window_s is None else np.concatenate([start for _, start in blocks if start is not None])
+    vectors = np.concatenate([vectors for vectors, _ in blocks])
+    names = tuple(source.name for source in chosen)
+    return Collection(tuple(source.path for source in chosen), names, vectors, rows, starts, window_s)
+
+
+# ------------------------------------------------------------------------------------------------------ on the disk
+def _write(file: Path, kept: dict[State, Block]) -> None:
+    """Whole or not at all, with a digest. Raises FileError."""
+    arrays = {
+        "recordings": np.array(json.dumps(list(kept))),
+        "rows": np.array([len(vectors) for vectors, _ in kept.values()], np.int64),
+        "vectors": np.concatenate([vectors for vectors, _ in kept.values()]).astype(np.float32),
+        "start_ms": np.concatenate([np.zeros(0) if start is None else start for _, start in kept.values()]),
+    }
+    try:
+        with whole_file(file) as part:
+            with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+                for name, array in arrays.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                        np.lib.format.write_array(entry, array, allow_pickle=False)
+                archive.comment = UNSEALED
+            with open(part, "r+b") as opened:
+                seal(opened, at_end=True)
+    except OSError as error:
+        raise FileError(unwritable(file, error)) from error
+
+
+def _known(file: Path) -> dict[State, Block]:
+    """What was kept; nothing if there is no such file, or if it was damaged."""
+    try:
+        arrays = read_index(file)
+    except FileError:
+        return {}
+    states: list[Any] = parse_json(str(arrays["recordings"]))
+    ends = np.cumsum(arrays["rows"])
+    starts = arrays["start_ms"] if len(arrays["start_ms"]) else None
+    return {
+        (str(path), int(size), int(changed)): (
+            arrays["vectors"][end - n : end],
+            None if starts is None else starts[end - n : end],
+        )
+        for (path, size, changed), n, end in zip(states, arrays["rows"].tolist(), ends.tolist(), strict=True)
+    }
+
+
+def read_index(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a matrix that was kept, every byte as it was written. Raises FileError."""
+    with reading(file, FileError, AGAIN, what="an index of embeddings"):
+        with open_plain(file) as opened:
+            verify_seal(opened, at_end=True)
+        arrays = dict(read_arrays(file, ("recordings", "rows", "vectors", "start_ms")))
+        n = int(arrays["rows"].sum())
+        if len(arrays["vectors"]) != n or len(arrays["start_ms"]) not in (0, n):
+            raise ValueError("its arrays do not fit each other")
+        return arrays
