@@ -12,6 +12,7 @@ import click
 from hear_models.cli.networks import DEVICE, SETTINGS, UNTRAINED, embedding_progress, load_network, tell_failures
 from hear_models.cli.tables import csv_text
 from hear_models.cli.terminal import ProgressLine
+from hear_models.files import as_text
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 NAME_WIDTH = 30
@@ -171,7 +172,7 @@ def _row(classes: tuple[str, ...], multilabel: bool, answer: Any, window_s: floa
     when = {}
     if answer.start_ms is not None and window_s is not None:
         when = {"start_ms": answer.start_ms, "end_ms": answer.start_ms + 1000 * window_s}
-    return {"path": answer.path, **when, "label": ";".join(said), **chances}
+    return {"path": as_text(answer.path), **when, "label": ";".join(said), **chances}
 
 
 def _report(model: str, figures: dict[str, Any], as_json: bool) -> None:

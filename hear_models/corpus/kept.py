@@ -44,7 +44,7 @@ def scenes_of(
     """
     settings = embedding_settings(model, "scene", "float32", window_s, None)
     folder = kept_in(settings, root)
-    sources = [AudioFile(path, hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:24]) for path in files]
+    sources = [AudioFile(path, hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:24]) for path in files]
     different = {source.name: source for source in sources}
     done = embed_audio_files(
         list(different.values()),
