@@ -19,7 +19,7 @@ from hear_models.classification.probe import (
 from hear_models.classification.recordings import Labelled
 from hear_models.classification.store import Classifier
 from hear_models.corpus.discover import Failure, find_audio_files
-from hear_models.corpus.kept import scenes_of
+from hear_models.corpus.kept import refuse_nothing, scenes_of
 from hear_models.corpus.run import CorpusSummary
 from hear_models.corpus.settings import EmbeddingSettings, embedding_settings
 from hear_models.errors import UsageError
@@ -58,6 +58,7 @@ def fit(
     check_sklearn()
     check_groups(targets_of(labelled.labels, labelled.classes), labelled.groups, labelled.classes)
     found, failures, settings = scenes_of(labelled.files, model, progress=progress)
+    refuse_nothing(found, failures)
     kept = [index for index, result in enumerate(found) if result is not None]
     used, x = labelled.only(kept), np.concatenate([result[0] for result in found if result is not None])
     classes, multilabel, groups = used.classes, used.multilabel, used.groups
@@ -90,6 +91,7 @@ def predict(
     refuse_others(classifier, embedding_settings(model, "scene", "float32", window_s, None))
     sources, failures = find_audio_files(paths)
     found, failed, _ = scenes_of([source.path for source in sources], model, window_s=window_s, progress=progress)
+    refuse_nothing(found, failed)
     answers = []
     for source, result in zip(sources, found, strict=True):
         if result is None:

@@ -61,8 +61,6 @@ def scenes_of(
         progress=progress,
     )
     failed = {failure.path for failure in done.failed}
-    if len(failed) == len(different):
-        raise HearModelsError(f"no recording could be embedded. The first: {done.failed[0].error}")
     output = NpzOutput(folder, settings, overwrite=False)
     results: list[tuple[np.ndarray, np.ndarray | None] | None] = []
     for source in sources:
@@ -72,3 +70,9 @@ def scenes_of(
         embeddings, times = embeddings_of(output.path_of(source))
         results.append((embeddings, times.get("start_ms")))
     return results, done.failed, settings
+
+
+def refuse_nothing(found: Sequence[object], failures: Sequence[Failure]) -> None:
+    """HearModelsError if no recording at all could be embedded."""
+    if all(result is None for result in found):
+        raise HearModelsError(f"no recording could be embedded. The first: {failures[0].error}")

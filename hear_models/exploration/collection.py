@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hear_models.corpus.discover import AudioFile, Failure, find_audio_files
-from hear_models.corpus.kept import kept_in, scenes_of
+from hear_models.corpus.kept import kept_in, refuse_nothing, scenes_of
 from hear_models.corpus.run import CorpusSummary
 from hear_models.corpus.settings import embedding_settings
 from hear_models.errors import FileError
@@ -91,6 +91,7 @@ def collect(
         failures += failed
         known |= {state: block for state, block in zip(new, found, strict=True) if block is not None}
     kept = {state: known[state] for state in states if state in known}
+    refuse_nothing([*kept.values()], failures)
     if new or len(kept) < len(known):
         _write(file, kept)
     return _collected(kept, states, window_s), failures
