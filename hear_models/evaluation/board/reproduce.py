@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -308,8 +309,7 @@ def _write(folder: Path, name: str, key: str, request: Request, done: Reproducti
     write_atomically(folder / "README.md", "\n".join(lines).encode())
     write_atomically(folder / "reproduction.json", (json.dumps(facts, indent=1) + "\n").encode())
     write_atomically(folder / "environment.txt", environment_text().encode())
-    command = [Path(part).name if Path(part).is_absolute() else part for part in request.command]
-    write_atomically(folder / "command.txt", (" ".join(command) + "\n").encode())
+    write_atomically(folder / "command.txt", (shlex.join(request.told_command) + "\n").encode())
     known = KnownFiles(lock or cache_folder() / FETCH_LOCK)
     if name in known.groups:
         write_atomically(folder / "fetch.lock.json", known.text((name,)).encode())
