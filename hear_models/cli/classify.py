@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hear_models.cli.networks import DEVICE, SETTINGS, UNTRAINED, embedding_progress, load_network, tell_failures
+from hear_models.cli.networks import DEVICE, SETTINGS, UNTRAINED, load_network
+from hear_models.cli.reading import report_failures, telling
 from hear_models.cli.tables import csv_text
 from hear_models.cli.terminal import ProgressLine
 from hear_models.files import as_text
@@ -80,11 +80,10 @@ def fit_command(
     network = load_network(model, settings, device, allow_untrained)
     baseline = None if no_baseline else load_network(BASELINE, (), device, False)
     with ProgressLine() as line:
-        classifier, failures = fit(labelled, network, baseline=baseline, progress=embedding_progress(line))
-    tell_failures(failures)
+        classifier, failures = fit(labelled, network, baseline=baseline, progress=telling(line, None))
     if failures and not skip_bad:
         click.echo("nothing was written. Repair these recordings, or leave them out with --skip-bad.", err=True)
-        sys.exit(1)
+    report_failures(failures, len(labelled.files), "read", skip_bad=skip_bad)
     save_classifier(output, classifier)
     if plot is not None and classifier.figures["confusion"] is not None:
         from hear_models.classification.picture import draw_confusion
@@ -149,7 +148,7 @@ def predict_command(
     options = [f"{key}={json.dumps(value)}" for key, value in found.settings.get("model_options", {}).items()]
     network = load_network(model or str(found.settings["model"]), tuple(options), device, True)
     with ProgressLine() as line:
-        answers, failures = predict(found, paths, network, window_s=window_s, progress=embedding_progress(line))
+        answers, failures = predict(found, paths, network, window_s=window_s, progress=telling(line, None))
     rows = [_row(found.probe.classes, found.probe.multilabel, answer, window_s) for answer in answers]
     text = json.dumps(rows, indent=1) + "\n" if as_json else csv_text(rows)
     if output is not None:
@@ -157,9 +156,7 @@ def predict_command(
         click.echo(str(output))
     else:
         click.echo(text, nl=False)
-    tell_failures(failures)
-    if failures and not skip_bad:
-        sys.exit(1)
+    report_failures(failures, len({answer.path for answer in answers}) + len(failures), "read", skip_bad=skip_bad)
 
 
 def _row(classes: tuple[str, ...], multilabel: bool, answer: Any, window_s: float | None) -> dict[str, Any]:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from hear_models.cli.networks import (
-    DEVICE,
-    MODEL,
-    SETTINGS,
-    UNTRAINED,
-    embedding_progress,
-    load_network,
-    tell_failures,
-)
+from hear_models.cli.networks import DEVICE, MODEL, SETTINGS, UNTRAINED, load_network
+from hear_models.cli.reading import SKIP_BAD, WINDOW, report_failures, telling, window_of
 from hear_models.cli.terminal import ProgressLine, stopping_with
 
 
@@ -37,7 +29,7 @@ from hear_models.cli.terminal import ProgressLine, stopping_with
     metavar="CSV",
     help="Colour by a table path,label.  [default: by folder]",
 )
-@click.option("--window", "window_s", type=click.FloatRange(0.01), metavar="SECONDS", help="A point for each window.")
+@WINDOW
 @click.option(
     "--layout",
     type=click.Choice(["auto", "umap", "tsne", "pca"]),
@@ -64,13 +56,13 @@ from hear_models.cli.terminal import ProgressLine, stopping_with
 @SETTINGS
 @DEVICE
 @UNTRAINED
-@click.option("--skip-bad", is_flag=True, help="Exit with 0 although some recordings could not be read.")
+@SKIP_BAD
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     folders: tuple[str, ...],
     output: Path,
     labels: Path | None,
-    window_s: float | None,
+    window: float | None,
     layout: str,
     play: str,
     clip_s: float,
@@ -97,14 +89,15 @@ def command(
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{output} is no name of a page. Let it end in .html.")
     check_writable(output)
+    from hear_models.corpus.options import AUTO, windows
     from hear_models.exploration.drawing import MapOptions, check_map, draw_map
 
-    options = MapOptions(window_s, layout, labels, play, clip_s, title)
+    options = MapOptions(window_of(window), layout, labels, play, clip_s, title)
     check_map(options)
     network = load_network(model, settings, device, allow_untrained)
     with stopping_with("stopped; finished recordings are kept, the same command goes on"), ProgressLine() as line:
         made, failures = draw_map(
-            folders, output, network, options, root=index, progress=embedding_progress(line), say=line.say
+            folders, output, network, options, root=index, progress=telling(line, windows(AUTO)[0]), say=line.say
         )
     if as_json:
         click.echo(json.dumps({"output": str(output), **asdict(made)}, indent=1))
@@ -118,6 +111,4 @@ def command(
         click.echo(f"  {sound}")
         if made.unlabelled:
             click.echo(f"  {made.unlabelled} recordings are not in {labels}")
-    tell_failures(failures)
-    if failures and not skip_bad:
-        sys.exit(1)
+    report_failures(failures, made.recordings + len(failures), "read", skip_bad=skip_bad)

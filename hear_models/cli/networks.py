@@ -1,16 +1,13 @@
-"""What commands share that run one of our models over recordings: its options, loading it, progress, failures."""
+"""What commands share that run one of our models over recordings: its options, and loading it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from hear_models.cli.terminal import ProgressLine
-    from hear_models.corpus.discover import Failure
-    from hear_models.corpus.run import CorpusSummary
     from hear_models.pipeline.model import HearModel
 
 MODEL = click.option("-m", "--model", default="mwmae-nano", show_default=True, metavar="NAME|FILE", help="Embeds.")
@@ -19,7 +16,6 @@ SETTINGS = click.option(
 )
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if there is one]")
 UNTRAINED = click.option("--allow-untrained", is_flag=True, help="Accept a model with random weights.")
-SHOWN_FAILURES = 20
 
 
 def load_network(name: str, settings: Sequence[str], device: str | None, allow_untrained: bool) -> HearModel:
@@ -33,16 +29,3 @@ def load_network(name: str, settings: Sequence[str], device: str | None, allow_u
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     found = find_ours(name, allow_untrained=allow_untrained, how="--allow-untrained")
     return found.load(**options, device=where)
-
-
-def embedding_progress(line: ProgressLine) -> Callable[[CorpusSummary], None]:
-    """What says on a line how far recordings are embedded."""
-    return lambda summary: line.say(f"embedding {summary.embedded + summary.skipped} of {summary.files} recordings")
-
-
-def tell_failures(failures: Sequence[Failure]) -> None:
-    """List on stderr what could not be read."""
-    for failure in failures[:SHOWN_FAILURES]:
-        click.echo(f"failed: {failure.error}", err=True)
-    if len(failures) > SHOWN_FAILURES:
-        click.echo(f"and {len(failures) - SHOWN_FAILURES} more", err=True)

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hear_models.cli.networks import (
-    DEVICE,
-    MODEL,
-    SETTINGS,
-    UNTRAINED,
-    embedding_progress,
-    load_network,
-    tell_failures,
-)
+from hear_models.cli.networks import DEVICE, MODEL, SETTINGS, UNTRAINED, load_network
+from hear_models.cli.reading import SKIP_BAD, WINDOW, report_failures, telling, window_of
 from hear_models.cli.terminal import ProgressLine, stopping_with
 
 if TYPE_CHECKING:
@@ -33,14 +25,8 @@ NAME_WIDTH, NAME_WIDTH_BESIDE_TIMES = 64, 43
     "--in", "folders", required=True, multiple=True, type=click.Path(), metavar="FOLDER", help="Where; repeatable."
 )
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Hits for each query.")
-@click.option(
-    "--window",
-    "window_s",
-    type=click.FloatRange(0.01),
-    metavar="SECONDS",
-    help="Compare window by window, so that hits in long recordings have times.",
-)
-@click.option("--once", is_flag=True, help="With --window: only the best window of each recording.")
+@WINDOW
+@click.option("--once", is_flag=True, help="Only the best window of each recording.")
 @click.option(
     "--part",
     type=(float, float),
@@ -60,13 +46,13 @@ NAME_WIDTH, NAME_WIDTH_BESIDE_TIMES = 64, 43
 @SETTINGS
 @DEVICE
 @UNTRAINED
-@click.option("--skip-bad", is_flag=True, help="Exit with 0 although some recordings could not be read.")
+@SKIP_BAD
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def command(
     queries: tuple[str, ...],
     folders: tuple[str, ...],
     top: int,
-    window_s: float | None,
+    window: float | None,
     once: bool,
     part: tuple[float, float] | None,
     output: Path | None,
@@ -91,12 +77,13 @@ def command(
 
     Exit code 1: some recordings could not be read; they are listed.
     """
+    from hear_models.corpus.options import AUTO, check_window, windows
     from hear_models.errors import UsageError
     from hear_models.exploration.search import check_part
 
     check_part(part)
-    if once and window_s is None:
-        raise UsageError("--once chooses among windows. Give --window SECONDS, or leave it out.")
+    window_s = window_of(window)
+    check_window(window_s)
     for query in queries:
         if Path(query).is_dir():
             raise UsageError(f"{query} is a folder. A query is a recording; the folder to search goes to --in.")
@@ -110,7 +97,7 @@ def command(
     vectors = [query_vector(query, network, part) for query in queries]  # a bad one is told before anything is embedded
     with stopping_with("stopped; finished recordings are kept, the same command goes on"), ProgressLine() as line:
         collection, failures = collect(
-            folders, network, window_s=window_s, root=index, progress=embedding_progress(line)
+            folders, network, window_s=window_s, root=index, progress=telling(line, windows(AUTO)[0])
         )
     found = [
         (query, nearest(collection, vector, top, query=query, part_s=part, once=once))
@@ -128,9 +115,7 @@ def command(
             _print(as_text(query), hits, len(collection.files))
         if output is not None:
             click.echo(str(output))
-    tell_failures(failures)
-    if failures and not skip_bad:
-        sys.exit(1)
+    report_failures(failures, len(collection.files) + len(failures), "read", skip_bad=skip_bad)
 
 
 def _row(query: str, rank: int, hit: Hit) -> dict[str, Any]:

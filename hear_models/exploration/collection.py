@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 from collections.abc import Callable, Sequence
@@ -14,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from hear_models.corpus.discover import AudioFile, Failure, find_audio_files
-from hear_models.corpus.kept import kept_in, refuse_nothing, scenes_of
+from hear_models.corpus.kept import Scenes, kept_in, refuse_nothing, scene_settings, scenes_of
+from hear_models.corpus.options import AUTO
 from hear_models.corpus.run import CorpusSummary
-from hear_models.corpus.settings import embedding_settings
 from hear_models.errors import FileError
 from hear_models.files import as_text, shown, unwritable, whole_file
 from hear_models.foreign import open_plain, parse_json, read_arrays, reading
@@ -26,6 +27,7 @@ from hear_models.seals import UNSEALED, seal, verify_seal
 SUFFIX = ".index"
 AGAIN = "The next search makes it again."
 MS = 1000.0
+ARRAYS = ("recordings", "rows", "vectors", "parts_ms")
 State = tuple[str, int, int]  # of a recording: absolute path, bytes, time of change in ns
 
 
@@ -36,37 +38,33 @@ class Collection:
     Attributes:
         files: the recordings. names: their paths below the folders that were given.
         vectors: float32 [rows, dim]. recording: int64 [rows], which of the files a row is of.
-        start_ms: float64 [rows] of windows, else None.
-        window_s: their length.
+        parts_ms: float64 [rows, 2], where a window begins and ends; NaN for a recording as a whole.
     """
 
     files: tuple[Path, ...]
     names: tuple[str, ...]
     vectors: np.ndarray
     recording: np.ndarray
-    start_ms: np.ndarray | None
-    window_s: float | None
+    parts_ms: np.ndarray
 
     def part_s(self, row: int) -> tuple[float, float] | None:
-        """From where to where a row is of its recording, in seconds; None: all of it. The last window may end later."""
-        if self.start_ms is None or self.window_s is None:
-            return None
-        start = float(self.start_ms[row]) / MS
-        return start, start + self.window_s
+        """From where to where a row is of its recording, in seconds; None: all of it."""
+        start, end = (float(value) / MS for value in self.parts_ms[row])
+        return None if math.isnan(start) else (start, end)
 
 
 def collect(
     paths: Sequence[str | os.PathLike[str]],
     model: HearModel,
     *,
-    window_s: float | None = None,
+    window_s: float | str | None = AUTO,
     root: Path | None = None,
     progress: Callable[[CorpusSummary], None] | None = None,
 ) -> tuple[Collection, list[Failure]]:
     """Embed the recordings of files and folders, those that are new or changed since the last call.
 
     Args:
-        window_s: seconds; each window of a recording is a row, and long ones take constant memory.
+        window_s: seconds, each window of a recording is a row; "auto": of long ones, at constant memory; None: of none.
         root: where embeddings and the matrix are kept; None: the cache folder.
         progress: called after each recording.
 
@@ -80,7 +78,7 @@ def collect(
             states[_state(source)] = source
         except OSError as error:
             failures.append(Failure(str(source.path), f"{shown(source.path)} cannot be opened: {error.strerror}."))
-    folder = kept_in(embedding_settings(model, "scene", "float32", window_s, None), root)
+    folder = kept_in(scene_settings(model, window_s), root)
     file = folder / f"{hashlib.sha256(repr([os.path.abspath(p) for p in paths]).encode()).hexdigest()[:16]}{SUFFIX}"
     known = _known(file)
     new = [state for state in states if state not in known]
@@ -89,12 +87,12 @@ def collect(
             [states[state].path for state in new], model, window_s=window_s, root=root, progress=progress
         )
         failures += failed
-        known |= {state: block for state, block in zip(new, found, strict=True) if block is not None}
+        known |= {state: _block(scenes) for state, scenes in zip(new, found, strict=True) if scenes is not None}
     kept = {state: known[state] for state in states if state in known}
     refuse_nothing([*kept.values()], failures)
     if new or len(kept) < len(known):
         _write(file, kept)
-    return _collected(kept, states, window_s), failures
+    return _collected(kept, states), failures
 
 
 def _state(source: AudioFile) -> State:
@@ -102,17 +100,24 @@ def _state(source: AudioFile) -> State:
     return as_text(os.path.abspath(source.path)), about.st_size, about.st_mtime_ns
 
 
-Block = tuple[np.ndarray, np.ndarray | None]  # of a recording: [rows, dim], and starts in ms of windows
+Block = tuple[np.ndarray, np.ndarray]  # of a recording: [rows, dim], and parts in ms [rows, 2]
 
 
-def _collected(kept: dict[State, Block], states: dict[State, AudioFile], window_s: float | None) -> Collection:
+def _block(scenes: Scenes) -> Block:
+    vectors, starts, ends = scenes
+    if starts is None or ends is None:
+        return vectors, np.full((len(vectors), 2), np.nan)
+    return vectors, np.stack([starts, ends], 1)
+
+
+def _collected(kept: dict[State, Block], states: dict[State, AudioFile]) -> Collection:
     chosen = [states[state] for state in kept]
     blocks = list(kept.values())
     rows = np.repeat(np.arange(len(blocks)), [len(vectors) for vectors, _ in blocks])
-    starts = None if window_s is None else np.concatenate([start for _, start in blocks if start is not None])
-    vectors = np.concatenate([vectors for vectors, _ in blocks])
-    names = tuple(source.name for source in chosen)
-    return Collection(tuple(source.path for source in chosen), names, vectors, rows, starts, window_s)
+    vectors, parts = (np.concatenate([block[which] for block in blocks]) for which in (0, 1))
+    return Collection(
+        tuple(source.path for source in chosen), tuple(source.name for source in chosen), vectors, rows, parts
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ on the disk
@@ -122,7 +127,7 @@ def _write(file: Path, kept: dict[State, Block]) -> None:
         "recordings": np.array(json.dumps(list(kept))),
         "rows": np.array([len(vectors) for vectors, _ in kept.values()], np.int64),
         "vectors": np.concatenate([vectors for vectors, _ in kept.values()]).astype(np.float32),
-        "start_ms": np.concatenate([np.zeros(0) if start is None else start for _, start in kept.values()]),
+        "parts_ms": np.concatenate([parts for _, parts in kept.values()]),
     }
     try:
         with whole_file(file) as part:
@@ -145,12 +150,8 @@ def _known(file: Path) -> dict[State, Block]:
         return {}
     states: list[Any] = parse_json(str(arrays["recordings"]))
     ends = np.cumsum(arrays["rows"])
-    starts = arrays["start_ms"] if len(arrays["start_ms"]) else None
     return {
-        (str(path), int(size), int(changed)): (
-            arrays["vectors"][end - n : end],
-            None if starts is None else starts[end - n : end],
-        )
+        (str(path), int(size), int(changed)): (arrays["vectors"][end - n : end], arrays["parts_ms"][end - n : end])
         for (path, size, changed), n, end in zip(states, arrays["rows"].tolist(), ends.tolist(), strict=True)
     }
 
@@ -160,8 +161,8 @@ def read_index(file: Path) -> dict[str, np.ndarray]:
     with reading(file, FileError, AGAIN, what="an index of embeddings"):
         with open_plain(file) as opened:
             verify_seal(opened, at_end=True)
-        arrays = dict(read_arrays(file, ("recordings", "rows", "vectors", "start_ms")))
+        arrays = dict(read_arrays(file, ARRAYS))
         n = int(arrays["rows"].sum())
-        if len(arrays["vectors"]) != n or len(arrays["start_ms"]) not in (0, n):
+        if len(arrays["vectors"]) != n or arrays["parts_ms"].shape != (n, 2):
             raise ValueError("its arrays do not fit each other")
         return arrays

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hear_models.corpus.discover import AudioFile, Failure, find_audio_files
+from hear_models.corpus.options import AUTO, check_window
 from hear_models.corpus.run import CorpusSummary
 from hear_models.datasets.clip_table import read_table
 from hear_models.errors import UsageError
@@ -31,12 +32,15 @@ Say = Callable[[str], None]
 class MapOptions:
     """How a map is drawn.
 
-    window_s: a point a window. layout: see `choose_layout`. labels: a table path,label; None: folders are the labels.
+    window_s: a point a window, as of `collect`.
+    layout: see `choose_layout`.
+    labels: a table path,label; None: folders are the labels.
     play: "embed" (clips are in the page), "link" (it plays the recordings where they lie), "none", or "auto": embed, as
-    long as clips have less than `MOST_EMBEDDED` bytes. clip_s: seconds of a clip. title: None: of the folders.
+        long as clips have less than `MOST_EMBEDDED` bytes.
+    clip_s: seconds of a clip. title: None: of the folders.
     """
 
-    window_s: float | None = None
+    window_s: float | str | None = AUTO
     layout: str = "auto"
     labels: Path | None = None
     play: str = "auto"
@@ -112,6 +116,7 @@ def draw_map(
 def check_map(options: MapOptions) -> None:
     """UsageError for options that cannot be, before a model is loaded."""
     choose_layout(options.layout)
+    check_window(options.window_s)
     if options.play not in PLAY:
         raise UsageError(f"play={options.play!r} is unknown. Use one of {', '.join(PLAY)}.")
     if not 0.1 <= options.clip_s <= 60:
@@ -123,7 +128,8 @@ def check_map(options: MapOptions) -> None:
 def _how_to_play(options: MapOptions, n: int) -> str:
     if options.play != "auto":
         return options.play
-    seconds = min(options.clip_s, options.window_s or options.clip_s)
+    window_s = options.window_s if isinstance(options.window_s, float) else options.clip_s
+    seconds = min(options.clip_s, window_s)
     return "embed" if can_encode() and n * seconds * BYTES_A_SECOND <= MOST_EMBEDDED else "link"
 
 
@@ -140,8 +146,8 @@ def _clips(points: Sequence[Point], clip_s: float, say: Say) -> list[str | None]
 def _about(collection: Collection, model: HearModel, layout: str, play: str, options: MapOptions) -> str:
     name = model.checkpoint.name if model.checkpoint else model.family
     what = f"{len(collection.files)} recordings"
-    if options.window_s is not None:
-        what += f", {len(collection.vectors)} windows of {options.window_s:g} s"
+    if len(collection.vectors) > len(collection.files):
+        what += f", long ones in windows: {len(collection.vectors)} points"
     heard = {
         "embed": f" A point plays the loudest {options.clip_s:g} s.",
         "link": " A point plays its recording from where it lies: keep the page there.",

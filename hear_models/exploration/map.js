@@ -160,8 +160,9 @@
     return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}.${tenths % 10}`;
   };
   const words = (i) => {
-    const part = data.parts ? `, ${clock(data.parts[i][0])} to ${clock(data.parts[i][1])}` : "";
-    return `${data.names[i]}${part} (${data.labels[data.label[i]][0]})`;
+    const part = data.parts && data.parts[i];
+    const when = part ? `, ${clock(part[0])} to ${clock(part[1])}` : "";
+    return `${data.names[i]}${when} (${data.labels[data.label[i]][0]})`;
   };
   const choose = (i, note = "") => {
     chosen = i;

@@ -65,7 +65,7 @@ def map_page(
         "names": [as_text(point.name) for point in points],
         "label": [number[point.label] for point in points],
         "labels": [[as_text(label), counts[label]] for label in labels],
-        "parts": None if points[0].part_s is None else [point.part_s for point in points],
+        "parts": [point.part_s for point in points] if any(point.part_s for point in points) else None,
         "file": None if links_from is None else [files[point.file] for point in points],
         "links": None if links_from is None else [_link(file, links_from) for file in files],
     }

@@ -71,6 +71,16 @@ def test_times_inside_long_recordings(folder):
     assert names[0] == "high.wav" and len(names) == len(set(names)) == 5  # its own other windows may be hits
 
 
+def test_long_recordings_have_windows_unless_it_is_said_how(folder, monkeypatch):
+    monkeypatch.setattr("hear_models.corpus.options.LONG_S", 3.0)
+    monkeypatch.setattr("hear_models.corpus.options.LONG_WINDOW_S", {"scene": 1.0})
+    done = run(folder / "query.wav", "--in", folder / "in")
+    assert done.exit_code == 0 and "0:02.0 to 0:03.0" in done.output, done.output
+    (line,) = [line for line in done.output.splitlines() if line.endswith("high.wav")]
+    assert " to " not in line  # a short one is compared as a whole
+    assert " to " not in "".join(run(folder / "query.wav", "--in", folder / "in", "--window", 0).output.split("\n")[1:])
+
+
 def test_only_what_is_new_is_embedded(folder, monkeypatch):
     model, embedded = load_model("logmel-stats"), []
     scenes_of = collections.scenes_of
@@ -107,7 +117,7 @@ def test_a_damaged_index_is_made_again(folder):
             read_index(file)
         again, _ = collect([folder / "in"], model, window_s=1)
         np.testing.assert_array_equal(whole.vectors, again.vectors)
-        np.testing.assert_array_equal(whole.start_ms, again.start_ms)
+        np.testing.assert_array_equal(whole.parts_ms, again.parts_ms)
         read_index(file)
 
 
@@ -118,7 +128,8 @@ def test_the_order_is_that_of_all_cosines(monkeypatch):
     vectors[5] = 0  # silence of some models
     n = len(vectors)
     files = tuple(Path(f"{i // 2}.wav") for i in range(0, n, 2))
-    many = Collection(files, tuple(map(str, files)), vectors, np.arange(n) // 2, np.arange(n) % 2 * 1000.0, 1.0)
+    parts = np.stack([np.arange(n) % 2 * 1000.0, np.arange(n) % 2 * 1000.0 + 500], 1)
+    many = Collection(files, tuple(map(str, files)), vectors, np.arange(n) // 2, parts)
     query = np.array([1.0, 2.0, 3.0], np.float32)
     cosines = vectors @ query / np.maximum(np.linalg.norm(vectors, axis=1), 1e-12) / np.linalg.norm(query)
     found = [hit.similarity for hit in nearest(many, query, 500)]
@@ -151,7 +162,7 @@ def test_names_of_any_bytes(folder):
         (("{}/query.wav", "--in", "{}/absent"), UsageError, "does not exist"),
         (("{}/query.wav", "--in", "{}/empty"), UsageError, "No recordings in"),
         (("{}/in", "--in", "{}/in"), UsageError, "is a folder"),
-        (("{}/query.wav", "--in", "{}/in", "--once"), UsageError, "--window"),
+        (("{}/query.wav", "--in", "{}/in", "--window", "1e9"), UsageError, "A window of"),
         (("{}/query.wav", "--in", "{}/in", "--part", "3", "2"), UsageError, "is no part"),
         (("{}/query.wav", "--in", "{}/in", "--part", "7", "8"), AudioFileError, "ends before 7"),
         (("{}/query.wav", "--in", "{}/in", "-o", "{}/no/x.csv"), UsageError, "cannot be written"),
