@@ -8,12 +8,16 @@ embeddings: a direction counts by how little it varies from one window to the ne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 TAPER = 0.5  # deviation of the Gaussian, in half widths of the kernel
 SHRINKAGE = 0.1  # of the covariance of the noise towards a sphere
+FAR = 2.0  # times the usual step from window to window: what is longer is a change, no noise
+WIDEST = 512  # wider embeddings are projected at random, so that the covariance stays small
+ROWS, COLUMNS = 4096, 32  # that are worked on at a time, in float64
 LEAST = 1e-12
 
 
@@ -40,32 +44,38 @@ def novelty(embeddings: np.ndarray, half_width: int) -> np.ndarray:
     found = np.zeros(n)
     if n < 2:
         return found
-    x = _whitened(embeddings)
+    x = _narrow(embeddings)
+    matrix = _whitening(x)
     taper = np.exp(-0.5 * ((np.arange(half_width) + 0.5) / (TAPER * half_width)) ** 2)
-    before, spread_before = _means(x, taper)
-    after, spread_after = (part[::-1] for part in _means(x[::-1], taper))
-    # means of the windows up to i - 1, and from i on
-    gap = after[1:] - before[:-1]
-    found[1:] = (gap**2).mean(1) / (spread_before[:-1] + spread_after[1:])
-    return found
+    centre = x.mean(0, dtype=np.float64)
+    for start in range(0, matrix.shape[1], COLUMNS):
+        y = (x - centre) @ matrix[:, start : start + COLUMNS]
+        before, spread_before = _means(y, taper)
+        after, spread_after = (part[::-1] for part in _means(y[::-1], taper))
+        gap = after[1:] - before[:-1]  # from i on, and up to i - 1
+        found[1:] += (gap**2).sum(1) / (spread_before[:-1] + spread_after[1:])
+    return found / matrix.shape[1]
+
+
+def usual(values: np.ndarray) -> float:
+    """The novelty of stretches without a change: the median; 1 where that is nothing."""
+    middle = float(np.median(values[1:])) if len(values) > 1 else 0.0
+    return middle if middle > LEAST else 1.0
 
 
 def peaks(values: np.ndarray, least_apart: int, threshold: float) -> list[Peak]:
     """Local maxima of novelty, `least_apart` windows from each other, the strongest first chosen, in order of time.
 
-    Their strength is the novelty divided by its median, which is that of a stretch without changes; at least
-    `threshold`.
+    Their strength, at least `threshold`, is in multiples of the usual novelty.
     """
-    usual = float(np.median(values[1:])) if len(values) > 1 else 0.0
-    if usual <= LEAST:  # a constant sequence, or one that changes at a few places only
-        usual = max(1.0, usual)
+    level = usual(values)
     chosen: list[int] = []
     for index in np.argsort(-values, kind="stable"):
-        if values[index] / usual < threshold:
+        if values[index] < threshold * level:
             break
         if all(abs(int(index) - other) >= least_apart for other in chosen):
             chosen.append(int(index))
-    return [Peak(index, float(values[index] / usual)) for index in sorted(chosen)]
+    return [Peak(index, float(values[index] / level)) for index in sorted(chosen)]
 
 
 def _means(x: np.ndarray, taper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,17 +89,31 @@ def _means(x: np.ndarray, taper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return totals / weights[:, None], squares / weights**2
 
 
-def _whitened(embeddings: np.ndarray) -> np.ndarray:
-    """[windows, dim] → float64 in which the difference of neighbours is noise of deviation sqrt(2) in all directions."""
-    x = embeddings.astype(np.float64) - embeddings.mean(0, dtype=np.float64)
-    steps = np.diff(x, axis=0)
-    # a change is a large step: steps far beyond the usual length say nothing of the noise
-    lengths = np.linalg.norm(steps, axis=1)
-    steps = steps * np.minimum(1.0, 2 * np.median(lengths) / np.maximum(lengths, LEAST))[:, None]
-    noise = steps.T @ steps / (2 * len(steps))
-    level = np.trace(noise) / len(noise)
-    if level <= LEAST:
-        return np.zeros_like(x) if not x.any() else x / max(LEAST, np.abs(x).max())
-    noise = (1 - SHRINKAGE) * noise + SHRINKAGE * level * np.eye(len(noise))
-    values, vectors = np.linalg.eigh(noise)
-    return x @ (vectors / np.sqrt(values))
+def _narrow(embeddings: np.ndarray) -> np.ndarray:
+    """[windows, dim] → [windows, at most WIDEST]."""
+    dim = embeddings.shape[1]
+    if dim <= WIDEST:
+        return embeddings
+    return embeddings @ np.random.default_rng(0).standard_normal((dim, WIDEST), np.float32)
+
+
+def _whitening(x: np.ndarray) -> np.ndarray:
+    """[dim, dim]: with it the difference of neighbours is noise, of variance 2 in all directions."""
+    usual_length = float(np.median(np.concatenate([np.linalg.norm(steps, axis=1) for steps in _steps(x)])))
+    dim = x.shape[1]
+    noise = np.zeros((dim, dim))
+    for steps in _steps(x):
+        lengths = np.linalg.norm(steps, axis=1)
+        steps = steps * np.minimum(1.0, FAR * usual_length / np.maximum(lengths, LEAST))[:, None]
+        noise += steps.T @ steps / (2 * (len(x) - 1))
+    level = float(np.trace(noise)) / dim
+    if level <= LEAST:  # the usual step is none: windows are equal but for a few
+        return np.eye(dim) / max(LEAST, float(np.abs(x - x[0]).max()))
+    values, vectors = np.linalg.eigh((1 - SHRINKAGE) * noise + SHRINKAGE * level * np.eye(dim))
+    return np.asarray(vectors / np.sqrt(values))
+
+
+def _steps(x: np.ndarray) -> Iterator[np.ndarray]:
+    """Differences of neighbours, float64."""
+    for start in range(0, len(x) - 1, ROWS):
+        yield np.diff(x[start : start + ROWS + 1].astype(np.float64), axis=0)
