@@ -17,7 +17,7 @@ import torch
 from crash.harness import Case, Crash, contents, run, sounds, strike_everywhere, strike_somewhere, undisturbed
 
 from hear_models.checkpoints.sealed import read_sealed
-from hear_models.corpus import parquet
+from hear_models.corpus import parquet, unfinished
 from hear_models.corpus.reading import load_embeddings
 from hear_models.corpus.run import embed_files
 from hear_models.datasets.writing import claim_folder, write_corpus
@@ -51,6 +51,13 @@ batch = 2
 def embed(target: str) -> Callable[[Path], object]:
     def command(folder: Path) -> object:
         return embed_files([folder / "in"], folder / "out" / target, MODEL, batch_seconds=0.01)
+
+    return command
+
+
+def embed_windows(target: str) -> Callable[[Path], object]:
+    def command(folder: Path) -> object:
+        return embed_files([folder / "in"], folder / "out" / target, MODEL, window_s=0.1, batch_seconds=0.01)
 
     return command
 
@@ -139,6 +146,8 @@ CASES = {
     "one file": Case(one_file, prepare=lambda folder: (folder / "out").mkdir()),
     "embed .npz": Case(embed("npz"), embedded),
     "embed .parquet": Case(embed("t.parquet"), table),
+    "embed .npz, windows": Case(embed_windows("npz"), embedded),
+    "embed .parquet, windows": Case(embed_windows("t.parquet"), table),
     "pretrain": Case(train, trained),
     "synthesise": Case(corpus),
     "tasks make-small": Case(small_tasks),
@@ -161,6 +170,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     torch.optim.AdamW([weight]).step()  # imports for a second what every child would
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet, "PART_BYTES", 1)  # a part a recording
+        patch.setattr(unfinished, "KEEP_S", 0.0)  # each window is kept
         (toy,) = (toy for toy in toys.TOYS if toy.folder.startswith("beijing_opera"))
         patch.setattr(toys, "TOYS", (replace(toy, clips=dict.fromkeys(toy.clips, 1)),))
         TASK = toys.make_small(folder / "tasks", sample_rates=[16000])[0]

@@ -16,7 +16,8 @@ from typing import Any
 from hear_models.checkpoints.safetensors_file import read_header
 from hear_models.errors import UsageError
 from hear_models.evaluation.board import tabulate
-from hear_models.evaluation.board.leaderboard import Board, Options, build
+from hear_models.evaluation.board.choosing import Options
+from hear_models.evaluation.board.leaderboard import Board, build
 from hear_models.evaluation.board.published import NOT_REPRODUCED, REPRODUCED, PublishedTable, find
 from hear_models.evaluation.board.results import gather
 from hear_models.evaluation.judges.protocols import FIXED

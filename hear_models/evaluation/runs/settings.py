@@ -12,6 +12,7 @@ from hear_models.evaluation.judges.protocols import NOT_COMPARABLE, PROTOCOLS, p
 from hear_models.evaluation.judges.table import find_judge
 
 LARGEST_SEED = 2**32 - 1
+EMBEDDINGS_DIR = "task-embeddings"  # not where people put those of their recordings
 # an absolute path, in an argument or behind KEY=, MODULE: or a comma; of addresses (https://) none
 PLACE = re.compile(r"(?:^|(?<=[=,])|(?<=:)(?!//))(?:~[\w.-]*|[A-Za-z]:)?[/\\](?!/)[^,]*")
 FLOORS = ("logmel-stats", "random-projection")  # what a score is worth shows beside models that learned nothing
@@ -48,7 +49,7 @@ class Request:
     seeds: Sequence[int] | None = None
     jobs: int | None = None
     results: str | Path = "results"
-    embeddings_dir: str | Path = "embeddings"
+    embeddings_dir: str | Path = EMBEDDINGS_DIR
     device: str | None = None
     settings: Sequence[str] = ()
     names: Sequence[str] = ()
