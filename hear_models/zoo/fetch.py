@@ -109,7 +109,8 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
     original = original_of(entry)
     if options.address is not None:
         original = replace(original, address=options.address)
-    remove_left_over(fetched_file(name).parent.parent)
+    for folder in (lock_file(options).parent, fetched_file(name).parent.parent):
+        remove_left_over(folder)
     if (there := _there(entry, options)) is not None:
         return there
     licence = entry.manifest.licence
