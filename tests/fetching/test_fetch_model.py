@@ -375,13 +375,13 @@ def test_list_info_report_embed_and_remove_by_name(drive, run, tmp_path, monkeyp
     assert told["status"] == "fetched" and told["converted"]["notes"]["passport"]["fetched"] == "drive"
     assert "passport" in run("info", "mini")[1]
     shutil.copy(recordings()[0], tmp_path / "a.flac")
-    assert run("embed", "a.flac", "--model", "mini", "-o", "a.npz")[0] == 0
+    assert run("embed", "a.flac", "--model", "mini", "-o", "a")[0] == 0
     assert run("fetch", "mini", "--report")[0] == 0
     text = (tmp_path / "mini-report.txt").read_text()
     assert "blocks.0" in text and "sha256" in text and "deviation" in text
     assert str(tmp_path) not in text and str(Path.home()) not in text
     assert run("fetch", "mini", "--remove")[1].startswith("mini: ")
-    assert run("fetch", "mini", "--remove")[0] == 2 and run("embed", "a.flac", "--model", "mini", "-o", "b.npz")[0] == 1
+    assert run("fetch", "mini", "--remove")[0] == 2 and run("embed", "a.flac", "--model", "mini", "-o", "b")[0] == 1
     assert run("fetch")[0] == 2
 
 
