@@ -30,6 +30,7 @@ from hear_models import files, load_model, mwmae
 from hear_models.checkpoints.safetensors_file import read_header, write_checkpoint
 from hear_models.errors import CheckpointError, FileError, HearModelsError, UsageError
 from hear_models.fetching.known import Changed
+from hear_models.zoo import fetch as fetching
 from hear_models.zoo.fetch import FetchOptions, fetch_model
 from hear_models.zoo.fetch_report import remove, without_paths
 from hear_models.zoo.registry import find_entry
@@ -361,6 +362,21 @@ def test_killed_at_any_stage_the_same_command_ends_with_the_same_file(stage, dri
     files._swept.clear()  # as in a process that begins
     assert get(lock=tmp_path / "b.json")[0].sha256 == expected.sha256
     assert [path.name for path in (tmp_path / "cache" / "fetched").iterdir()] == ["mini"]
+
+
+def test_originals_that_a_killed_run_did_not_remove_go_with_the_next(drive, tmp_path, monkeypatch):
+    monkeypatch.setattr("hear_models.zoo.self_check.self_check", lambda *_: SelfCheck("do not matter", ()))
+    originals = tmp_path / "cache" / "originals"
+    if (child := os.fork()) == 0:
+        fetching.remove_folder = lambda *_: os._exit(9)
+        with contextlib.suppress(BaseException):
+            get()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert list(originals.rglob("checkpoint_5"))
+    assert not get()[0].new and list(originals.iterdir()) == []
+    get(force=True, keep_originals=True)
+    assert not get()[0].new and list(originals.rglob("checkpoint_5"))
 
 
 # -------------------------------------------------------------------------------------------------- as a user meets it
