@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from hear_models.classification.probe import (
 from hear_models.classification.recordings import Labelled
 from hear_models.classification.store import Classifier
 from hear_models.corpus.discover import Failure, find_audio_files
-from hear_models.corpus.kept import scenes_of
+from hear_models.corpus.kept import refuse_nothing, scenes_of
 from hear_models.corpus.run import CorpusSummary
 from hear_models.corpus.settings import EmbeddingSettings, embedding_settings
 from hear_models.errors import UsageError
@@ -59,6 +58,7 @@ def fit(
     check_sklearn()
     check_groups(targets_of(labelled.labels, labelled.classes), labelled.groups, labelled.classes)
     found, failures, settings = scenes_of(labelled.files, model, progress=progress)
+    refuse_nothing(found, failures)
     kept = [index for index, result in enumerate(found) if result is not None]
     used, x = labelled.only(kept), np.concatenate([result[0] for result in found if result is not None])
     classes, multilabel, groups = used.classes, used.multilabel, used.groups
@@ -91,6 +91,7 @@ def predict(
     refuse_others(classifier, embedding_settings(model, "scene", "float32", window_s, None))
     sources, failures = find_audio_files(paths)
     found, failed, _ = scenes_of([source.path for source in sources], model, window_s=window_s, progress=progress)
+    refuse_nothing(found, failed)
     answers = []
     for source, result in zip(sources, found, strict=True):
         if result is None:
@@ -110,10 +111,3 @@ def refuse_others(classifier: Classifier, settings: EmbeddingSettings) -> None:
                 f"the classifier was fitted on embeddings with {name} = {classifier.settings.get(name)!r}, these have "
                 f"{now[name]!r}. Use the same model, or fit again."
             )
-
-
-def output_of(path: Path) -> Path:
-    """A file that may be written. UsageError for a folder or a place that is not there: before anything is embedded."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{path} cannot be written. Name a file in a folder that exists.")
-    return path

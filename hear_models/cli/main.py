@@ -26,6 +26,8 @@ COMMANDS = {
     "fetch": ("hear_models.cli.fetch", "Fetch the official weights of a model and convert them."),
     "embed": ("hear_models.cli.embed", "Embed audio files and folders."),
     "classify": ("hear_models.cli.classify", "Fit a classifier on labelled recordings, and use it."),
+    "search": ("hear_models.cli.search", "Find recordings, and places in them, that sound like one."),
+    "map": ("hear_models.cli.map", "Draw recordings as a map to look at and listen to, one HTML page."),
     "tag": ("hear_models.cli.tag", "Say what is heard in recordings, and when."),
     "verify": ("hear_models.cli.verify", "Compare the voices in two recordings."),
     "eval-trials": ("hear_models.cli.eval_trials", "Speaker verification: EER and costs of a list of trials."),
