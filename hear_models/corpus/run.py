@@ -281,6 +281,7 @@ class _CorpusEmbedder:
     def go(self, todo: list[tuple[AudioFile, AudioFileState]], workers: int, batch_seconds: float | None) -> None:
         """Embed all of `todo`."""
         self.work.begin([info.bytes for _, info in todo])
+        self.summary.done_share = self.work.share
         self.progress(self.summary)
         began = time.perf_counter()
         rate = self.settings.sample_rate
