@@ -355,7 +355,7 @@ def test_missing_and_broken_recordings_are_left_out_where_that_is_asked_for(tmp_
 
 
 def test_a_split_that_loses_all_its_recordings_is_told(tmp_path, recordings):
-    rows = labelled(recordings, letter, lambda i: ("test" if i == 0 else ("train", "valid")[i % 2]))
+    rows = labelled(recordings, letter, lambda i: "test" if i == 0 else ("train", "valid")[i % 2])
     (recordings / names_in(recordings)[0]).write_bytes(b"no audio")
     with pytest.raises(TaskError, match="test: no recording is left there"):
         build(tmp_path, recordings, rows, "file,label,split", skip_bad=True)
