@@ -10,7 +10,6 @@ import numpy as np
 
 from hear_models.classification.probe import (
     check_groups,
-    check_sklearn,
     figures,
     fit_probe,
     held_out_chances,
@@ -23,9 +22,11 @@ from hear_models.corpus.kept import refuse_nothing, scenes_of
 from hear_models.corpus.run import CorpusSummary
 from hear_models.corpus.settings import EmbeddingSettings, embedding_settings
 from hear_models.errors import UsageError
+from hear_models.extras import check_installed
 from hear_models.pipeline.model import HearModel
 
 BASELINE = "logmel_stats"
+NEEDS = ("sklearn", "Classifiers need", "eval")
 COMPARED = ("model", "family", "checkpoint_sha256", "model_options")  # of what a classifier was fitted on
 Progress = Callable[[CorpusSummary], None]
 
@@ -55,7 +56,7 @@ def fit(
 
     Raises UsageError: no scikit-learn, or a class of one group only; HearModelsError: nothing could be embedded.
     """
-    check_sklearn()
+    check_installed(*NEEDS)
     check_groups(targets_of(labelled.labels, labelled.classes), labelled.groups, labelled.classes)
     found, failures, settings = scenes_of(labelled.files, model, progress=progress)
     refuse_nothing(found, failures)

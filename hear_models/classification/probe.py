@@ -86,14 +86,6 @@ class Figures:
         return asdict(self)
 
 
-def check_sklearn() -> None:
-    """Raise UsageError if scikit-learn is not installed: before anything is embedded."""
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise UsageError("Classifiers need scikit-learn. Install it: pip install 'hear-models[eval]'.") from error
-
-
 def targets_of(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
     """[recordings, classes], 1 where a recording has the label."""
     return np.array([[name in said for name in classes] for said in labels], dtype=np.int64)

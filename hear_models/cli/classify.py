@@ -63,9 +63,9 @@ def fit_command(
 
     Exit code 1: recordings cannot be read (without --skip-bad).
     """
-    from hear_models.classification.probe import check_sklearn
+    from hear_models.extras import check_installed
 
-    check_sklearn()
+    check_installed("sklearn", "Classifiers need", "eval")
     if plot is not None:
         from hear_models.pictures import check_picture
 

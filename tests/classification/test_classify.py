@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from hear_models.classification.recordings import read_labelled
 from hear_models.classification.store import load_classifier
 from hear_models.cli.classify import command
 from hear_models.errors import FileError, UsageError
+from hear_models.evaluation.runs.settings import Request
 
 pytest.importorskip("sklearn")
 RATE = 16_000
@@ -206,3 +208,16 @@ def test_a_class_of_one_group_cannot_be_tested(recordings, tmp_path):
     done = run("fit", tmp_path / "t.csv", "-o", tmp_path / "a.classifier")
     assert isinstance(done.exception, UsageError) and "'low' has recordings of one group only" in str(done.exception)
     assert isinstance(run("fit", recordings, "-o", tmp_path / "no" / "a").exception, UsageError)
+
+
+def test_scikit_learn_is_missed_before_anything_is_embedded_and_not_to_predict(recordings, tmp_path, monkeypatch):
+    file = tmp_path / "a.classifier"
+    assert run("fit", recordings, "-o", file, "--no-baseline").exit_code == 0
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = run("fit", recordings, "-o", file)
+    assert isinstance(done.exception, UsageError) and "pip install 'hear-models[eval]'" in str(done.exception)
+    with pytest.raises(UsageError, match="scikit-learn"):
+        Request(models=("logmel-stats",), tasks_dir=tmp_path, judge="probe-linear").check()
+    assert not (tmp_path / "cache").exists()
+    assert run("predict", file, recordings / "low").exit_code == 0
