@@ -127,8 +127,8 @@ def fit_probe(
         if len(classes) == 2:  # one row says both: the first class has logit 0
             coef = np.concatenate([np.zeros_like(coef), coef])
             intercept = np.concatenate([np.zeros_like(intercept), intercept])
-    arrays = (np.asarray(a, np.float32) for a in (mean, scale, coef, intercept))
-    return Probe(tuple(classes), multilabel, *arrays)
+    mean, scale, coef, intercept = (np.asarray(array, np.float32) for array in (mean, scale, coef, intercept))
+    return Probe(tuple(classes), multilabel, mean, scale, coef, intercept)
 
 
 def _row(estimator: Any, dim: int) -> tuple[np.ndarray, float]:

@@ -67,7 +67,9 @@ def load_classifier(path: Path) -> Classifier:
             (tensors[f"weight{layer}"].astype(np.float32), tensors[f"bias{layer}"].astype(np.float32))
             for layer in range(int(header.get("hidden", 0)))
         )
-        probe = Probe(tuple(map(str, header["classes"])), bool(header["multilabel"]), *arrays, hidden)
+        mean, scale, coef, intercept = arrays
+        classes = tuple(map(str, header["classes"]))
+        probe = Probe(classes, bool(header["multilabel"]), mean, scale, coef, intercept, hidden)
         _check_shapes(probe)
         finite = all(np.isfinite(array).all() for array in (*arrays, *(part for layer in hidden for part in layer)))
         if _digest(probe) != header["sha256"] or not finite:

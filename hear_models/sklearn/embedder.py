@@ -128,7 +128,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
 def _clips_of(X: Any) -> list[Any]:
     """The clips in what scikit-learn hands on. InputError: none. UsageError: X is one clip, or a table of columns."""
-    shape = getattr(X, "shape", ())
+    shape: tuple[int, ...] = getattr(X, "shape", ())
     if len(shape) == 2 and (hasattr(X, "columns") or _is_text(X)):
         if shape[1] != 1:
             raise UsageError(f"X has {shape[1]} columns. Give the one with the recordings: X[['path']], or X['path'].")
