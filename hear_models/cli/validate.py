@@ -34,6 +34,7 @@ HEADINGS: dict[Part, str] = {
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("module", metavar="MODULE_OR_NAME")
 @click.option(
+    "-m",
     "--model",
     "models",
     metavar="PATH",
