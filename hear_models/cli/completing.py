@@ -42,34 +42,34 @@ def recipes() -> Iterable[tuple[str, str]]:
     return [(name, "") for name in recipe_names()]
 
 
-# command → parameter → its names; where a file may stand too, the shell completes files when no name fits
+# by option, in every command
+OPTIONS: dict[str, Names] = {"--model": models, "--models": models, "--tasks": tasks, "--task": tasks}
+# by command and parameter; where a file may stand too, the shell completes files when no name fits
 COMPLETED: dict[str, dict[str, Names]] = {
-    "demo": {"name": models},
     "list": {"family": families},
     "info": {"name": models},
     "download": {"name": models},
     "fetch": {"name": models},
-    "embed": {"model": models},
-    "classify fit": {"model": models},
-    "classify predict": {"model": models},
-    "tag": {"model": models},
-    "verify": {"model": models},
-    "eval-trials": {"model": models},
     "convert": {"family": families},
     "publish": {"name": models},
     "validate": {"module": models},
     "pretrain": {"recipe": recipes},
-    "evaluate": {"models": models, "only": tasks},
-    "reproduce": {"name": models, "only": tasks},
-    "leaderboard": {"tasks": tasks, "models": models},
+    "evaluate": {"models": models},
+    "reproduce": {"name": models},
     "tasks list": {"names": tasks},
     "tasks download": {"names": tasks},
     "tasks prepare": {"names": tasks},
     "tasks check": {"names": tasks},
     "tasks resample": {"names": tasks},
-    "tasks make-small": {"names": tasks},
     "analyze filters": {"name": models},
 }
+
+
+def names_of(command: str, param: click.Parameter) -> Names | None:
+    """What a parameter of a command is completed with; None: with files, or nothing."""
+    by_option = [OPTIONS[option] for option in param.opts if option in OPTIONS]
+    is_file = isinstance(param.type, click.Path) or (command, param.name) == ("validate", "models")
+    return COMPLETED.get(command, {}).get(param.name or "") or (by_option[0] if by_option and not is_file else None)
 
 
 class Completed(click.ParamType):
@@ -97,7 +97,7 @@ class Completed(click.ParamType):
 def complete_names(command: click.Command, name: str) -> None:
     """Let the parameters of a command, and of those below it, complete their names."""
     for param in command.params:
-        names = COMPLETED.get(name, {}).get(param.name or "")
+        names = names_of(name, param)
         if names is not None:
             param.type = Completed(param.type, names)
     for below, subcommand in getattr(command, "commands", {}).items():

@@ -14,7 +14,7 @@ import click
     "folders",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
-    help="Folder of recordings, labelled for taggers (or .csv, LMDB); repeatable.",
+    help="Folder of recordings; for taggers CLASS/a.wav, a .csv, ... (docs/tagging.md). Repeatable.",
 )
 @click.option(
     "--validation",

@@ -228,9 +228,8 @@ def resample_command(
 
 
 @command.command("new", context_settings=HELP)
-@click.argument("table", metavar="CSV", type=click.Path(dir_okay=False, path_type=Path))
-@click.argument("audio_dir", type=FOLDER)
-@click.argument("out", type=FOLDER)
+@click.argument("source", metavar="FOLDER|CSV", type=click.Path(path_type=Path))
+@click.argument("folders", metavar="[AUDIO_DIR] OUT", nargs=-1, required=True, type=FOLDER)
 @click.option("--sample-duration", type=float, metavar="SECONDS", help="Trim or pad every clip to this length.")
 @click.option("--folds", type=int, metavar="K", help="Draw K folds  [default: 5 folds]")
 @click.option("--split", metavar="A/B/C", help="Draw train/valid/test in these shares, for instance 60/20/20.")
@@ -243,9 +242,8 @@ def resample_command(
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def new_command(
-    table: Path,
-    audio_dir: Path,
-    out: Path,
+    source: Path,
+    folders: tuple[Path, ...],
     sample_duration: float | None,
     folds: int | None,
     split: str | None,
@@ -256,7 +254,15 @@ def new_command(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Build the task OUT from a CSV of clips and labels, and recordings.
+    """Build the task OUT from labelled recordings: a folder for each class, or a CSV.
+
+    \b
+      hear-models tasks new sounds mine/birds-v1-full           CLASS/a.wav
+      hear-models tasks new t.csv recordings mine/birds-v1-full
+
+    FOLDER holds CLASS/a.wav; CLASS/GROUP/a.wav keeps a GROUP (a speaker, a
+    site) in one split; train/CLASS, valid/CLASS, test/CLASS give the splits.
+    The CSV's columns, other usual names of them are understood too:
 
     \b
       file,label                  one label a clip; a;b;c for several
@@ -265,14 +271,19 @@ def new_command(
       file,label,fold             folds as given
       file,label,start_ms,end_ms  an event a row
 
-    File names are relative to AUDIO_DIR, in any audio format. OUT is the new
-    task's folder, by custom NAME-VERSION-MODE, for instance mine/birds-v1-full.
+    File names are relative to AUDIO_DIR (the CSV's folder, if it is left out), in
+    any audio format. OUT is the new task's folder, by custom NAME-VERSION-MODE.
     """
+    from hear_models.errors import UsageError
     from hear_models.tasks.new_task import TaskOptions, new_task
 
+    *before, out = folders
+    if len(before) > 1:
+        raise UsageError(f"{len(folders) + 1} names are too many. Give FOLDER OUT, or CSV AUDIO_DIR OUT.")
+    audio_dir = before[0] if before else None
     options = TaskOptions(sample_duration, rates, prediction, folds, _shares(split), metrics, seed, workers)
     with ProgressLine() as line:
-        made = new_task(table, audio_dir, out, options, lambda done, total: line.say(f"{done} of {total} clips"))
+        made = new_task(source, audio_dir, out, options, lambda done, total: line.say(f"{done} of {total} clips"))
     if as_json:
         from dataclasses import asdict
 

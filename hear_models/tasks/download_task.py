@@ -163,7 +163,7 @@ def download(
                 _fetch(step.task, planned.remotes, archive, known, tell, progress)
             report = make_task(archive if now.to_unpack else None, folder, ARCHIVE_RATE, options, tell, progress)
             if not options.keep_archives:
-                archive.unlink(missing_ok=True)
+                _delete_file(archive)
         rates = tuple(read_task(folder).rates())
         yield Downloaded(step.task.folder, report.clips, rates, not now.done, tuple(report.findings))
 
@@ -257,3 +257,10 @@ def _delete(clips: Path, aside: Path) -> None:
             remove_folder(clips, aside)
         except OSError as error:
             raise FileError(f"{clips} cannot be deleted: {error.strerror or error}. Check its permissions.") from None
+
+
+def _delete_file(archive: Path) -> None:
+    try:
+        archive.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{archive} cannot be deleted: {error.strerror or error}. Check its permissions.") from None

@@ -133,12 +133,10 @@ def test_every_completed_parameter_exists():
 def test_every_parameter_that_takes_a_model_or_a_task_completes_it():
     for name, command in EVERY.items():
         for param in command.params:
-            text = f"{param.human_readable_name} {getattr(param, 'help', '') or ''}"
-            takes = (
-                {"--model"} & set(param.opts) or {"--tasks", "--task"} & set(param.opts) or "hear-models list`" in text
-            )
-            if takes and (name, param.name) != ("validate", "models"):  # there --model is a file
-                assert param.name in completing.COMPLETED.get(name, {}), (name, param.name)
+            named = "--model" in param.opts or "hear-models list`" in (getattr(param, "help", "") or "")
+            named = named or bool({"--tasks", "--task"} & set(param.opts))
+            if named and (name, param.name) != ("validate", "models"):  # there --model is a file
+                assert completing.names_of(name, param) is not None, (name, param.name)
 
 
 def test_completing_imports_no_torch_and_says_what_a_shell_reads():
