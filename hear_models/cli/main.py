@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 import rich
+from click.shell_completion import CompletionItem
 
+from hear_models.cli.completing import COMPLETING, complete_names
 from hear_models.errors import HearModelsError
 from hear_models.version import __version__
 
@@ -44,6 +46,7 @@ COMMANDS = {
     "analyze": ("hear_models.cli.analyze", "Look at the filters that a model has learned."),
     "check": ("hear_models.cli.check", "Re-read what was written, and say what was damaged since."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
+    "completion": ("hear_models.cli.completion", "Print what makes a shell complete commands and names."),
 }
 
 
@@ -58,7 +61,14 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = import_module(COMMANDS[name][0]).command
         _refuse_empty_paths(command)
+        if COMPLETING in os.environ:
+            complete_names(command, name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table: nothing is imported to complete a command's name."""
+        found = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
