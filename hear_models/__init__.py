@@ -10,6 +10,7 @@ from hear_models.version import __version__
 if TYPE_CHECKING:
     from hear_models.corpus.embed import embed
     from hear_models.corpus.reading import load_embeddings
+    from hear_models.evaluation.board.frame import load_results
     from hear_models.zoo import from_pretrained, list_models, load_model, push_to_hub
 
 
@@ -20,6 +21,7 @@ __all__ = [
     "list_models",
     "load_embeddings",
     "load_model",
+    "load_results",
     "push_to_hub",
 ]
 
@@ -27,6 +29,7 @@ _HOMES = {
     **dict.fromkeys(("from_pretrained", "list_models", "load_model", "push_to_hub"), "hear_models.zoo"),
     "embed": "hear_models.corpus.embed",
     "load_embeddings": "hear_models.corpus.reading",
+    "load_results": "hear_models.evaluation.board.frame",
 }
 
 

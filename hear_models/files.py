@@ -18,11 +18,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from hear_models import locks
 from hear_models.errors import FileError
 
 BEGIN, END = ".hear-models-", ".part"  # of the name of what is in work
+BEGUN, REPLACED = ".begun", ".replaced"  # instead of END: what a later run goes on with, or puts back
 UNOWNED_S = 86_400.0  # where nobody can lock: what is older was left
 _swept: set[Path] = set()
 
@@ -68,21 +70,108 @@ def whole_file(path: str | os.PathLike[str], *, flush: bool = True, lasting: boo
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """A folder beside `path` to fill; at the end all of it is flushed and it becomes `path`, or it vanishes.
 
-    Raises OSError; `path` must not be there.
+    Args:
+        replace: the place of one that is there, which is deleted then; the caller holds a lock on `path`, and calls
+            `put_back` before it looks what is there.
+
+    Raises OSError; without `replace`, `path` must not be there.
     """
     target = Path(path)
     part, handle = _new(target.parent, folder=True)
     try:
         yield part
         sync_tree(part)
+        if replace and target.is_dir():
+            os.rename(target, _hidden(target, REPLACED))
         os.rename(part, target)
         sync_folder(target.parent)
     finally:
+        if replace:
+            put_back(target)
         shutil.rmtree(part, ignore_errors=True)
         _close(handle)
+
+
+def put_back(path: Path) -> None:
+    """Undo what a killed run left between the two names of `whole_folder(path, replace=True)`."""
+    aside = _hidden(path, REPLACED)
+    if aside.is_dir():
+        if not os.path.lexists(path):
+            os.rename(aside, path)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_folder(path: Path, aside: Path | None = None) -> None:
+    """Delete a folder, which has its name with all that is in it, or not at all. Raises OSError.
+
+    Args:
+        aside: a folder on the same disk for it to vanish in; None: that around it.
+    """
+    part, handle = _new(aside or path.parent, folder=True)
+    try:
+        os.rename(path, part / "gone")
+        shutil.rmtree(part)
+    finally:
+        _close(handle)
+
+
+class GrowingFile:
+    """A file that grows over several runs, beside the target whose name it gets when it is whole.
+
+    What it is a part of is noted beside it. A killed run leaves both, for the next run with the same target.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target, self.path = target, _hidden(target, BEGUN)
+        self.note = self.path.with_name(f"{self.path.name}.json")
+
+    def size(self) -> int:
+        """Bytes that are there."""
+        return self.path.stat(follow_symlinks=False).st_size if self.path.is_file() else 0
+
+    def part_of(self) -> bytes | None:
+        """What was noted when it was begun; None: nothing is there, or nobody knows what it is."""
+        with contextlib.suppress(OSError), open(self.note, "rb") as file:
+            return file.read(1 << 16)
+        return None
+
+    def begin(self, note: bytes) -> None:
+        """Note what the bytes to come are a part of. Raises FileError."""
+        write_atomically(self.note, note)
+
+    def forget(self) -> None:
+        """Begin anew. Raises OSError."""
+        self.note.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def appending(self) -> Iterator[IO[bytes]]:
+        """The file, open at its end. Raises OSError."""
+        with os.fdopen(open_to_write(self.path, append=True), "ab") as file:
+            yield file
+
+    def finish(self) -> None:
+        """Flush it, and give it its name. Raises OSError."""
+        with open(self.path, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(self.path, self.target)
+        self.note.unlink(missing_ok=True)
+        sync_folder(self.target.parent)
+
+
+@contextlib.contextmanager
+def growing_file(path: Path) -> Iterator[GrowingFile]:
+    """What there is of a file, for one process at a time. Raises InUse, FileError."""
+    with locks.only_writer(locks.beside(path), path, "place"):
+        yield GrowingFile(path)
+
+
+def _hidden(target: Path, end: str) -> Path:
+    """A name beside `target` that is always the same."""
+    return target.with_name(f"{BEGIN}{locks.short_name(target)}{end}")
 
 
 @contextlib.contextmanager
@@ -122,8 +211,10 @@ def is_left_over(name: str) -> bool:
 def remove_left_over(folder: Path) -> None:
     """Delete what killed runs left in a folder; what a living process works on stays."""
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            if is_left_over(name):
+        names = set(os.listdir(folder))
+        for name in names:
+            note_alone = name.endswith(f"{BEGUN}.json") and name.removesuffix(".json") not in names
+            if is_left_over(name) or (name.startswith(BEGIN) and note_alone):
                 with contextlib.suppress(OSError):
                     _remove_unowned(folder / name)
 

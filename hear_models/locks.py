@@ -27,7 +27,7 @@ class InUse(UsageError):
 POLL_S = 0.2
 GLANCE_S = 0.01
 BEGIN, END = ".hear-models", ".lock"
-LONGEST_NAME = 100  # bytes of a target's name in its lock's
+LONGEST_NAME = 100  # bytes of a target's name in another
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -66,10 +66,13 @@ def inside(folder: Path) -> Path:
 
 def beside(target: Path) -> Path:
     """The lock of a file or folder that may come and go."""
-    name = target.name
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
-    return target.with_name(f"{BEGIN}-{name}{END}")
+    return target.with_name(f"{BEGIN}-{short_name(target)}{END}")
+
+
+def short_name(target: Path) -> str:
+    """A path's name as a part of another: itself, or a digest where both would be too long for a disk."""
+    raw = os.fsencode(target.name)
+    return target.name if len(raw) <= LONGEST_NAME else hashlib.sha256(raw).hexdigest()[:32]
 
 
 @contextlib.contextmanager

@@ -174,3 +174,8 @@ def test_a_lock_says_whose_it_is_and_ends_with_its_process(tmp_path: Path):
     with only_writer(inside(tmp_path), tmp_path, wait=end_it):
         assert str(process.pid) in waited[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tests_have_a_cache_of_their_own(tmp_path_factory: pytest.TempPathFactory):
+    """Names of unpublished models would load where somebody fetched their weights."""
+    assert tmp_path_factory.getbasetemp() in cache_folder().parents

@@ -2,12 +2,15 @@
 
 The library makes paths out of a commit and an ETag that it is told, reads an answer into memory however long it is, and
 writes a file as long as bytes come. While `guarded` lasts, its answers in this thread are held to what is plausible.
+All bytes come by HTTP then: transfers by Xet are done by another program, to which none of this applies.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -15,11 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hear_models.errors import CheckpointError
+from hear_models.fetching.deadlines import begin, watch
 
 COMMIT, ETAG = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 LARGEST_ANSWER = 32 << 20  # bytes of anything but a file
 LARGEST_FILE = 16 << 30
-ANSWER_S = 60.0  # that an answer may take in all
+ANSWER_S = 60.0  # that an answer may take in all, and the head of a file's
 SLOWEST = 1024.0  # bytes a second of a file, on average, after the first ANSWER_S
 ADVICE = "Check HF_ENDPOINT and the network; if that is the Hub itself, report it there."
 
@@ -44,14 +48,44 @@ def guarded() -> Iterator[None]:
     _install()
     token = _active.set(_Guard())
     try:
-        yield
+        with _without_xet():
+            yield
     finally:
+        begin(None)
         _active.reset(token)
 
 
+_xet_lock, _xet_users, _xet_before = threading.Lock(), 0, False
+XET_VARIABLE = "HF_HUB_DISABLE_XET"  # of the library; who sets it, to 0 or 1, has decided
+
+
+@contextlib.contextmanager
+def _without_xet() -> Iterator[None]:
+    """The library's own switch, for as long as any thread is in here."""
+    from huggingface_hub import constants
+
+    global _xet_users, _xet_before
+    if XET_VARIABLE in os.environ or not hasattr(constants, XET_VARIABLE):
+        yield
+        return
+    with _xet_lock:
+        if not _xet_users:
+            _xet_before = getattr(constants, XET_VARIABLE)
+        setattr(constants, XET_VARIABLE, True)
+        _xet_users += 1
+    try:
+        yield
+    finally:
+        with _xet_lock:
+            _xet_users -= 1
+            if not _xet_users:
+                setattr(constants, XET_VARIABLE, _xet_before)
+
+
 def _ask_plainly(request: Any) -> None:
-    """Nothing packed: a few kilobytes unpack to gigabytes."""
+    """Nothing packed: a few kilobytes unpack to gigabytes. And a head in time."""
     if _active.get() is not None:
+        begin(ANSWER_S)
         request.headers["accept-encoding"] = "identity"
 
 
@@ -60,6 +94,7 @@ def _look_at(response: Any) -> None:
     guard = _active.get()
     if guard is None:
         return
+    begin(None)  # its body has limits of its own
     headers = response.headers
     packed = headers.get("content-encoding", "identity").lower()
     if packed != "identity":
@@ -129,6 +164,7 @@ def _install() -> None:
 
 
 def _with_hooks(client: Any) -> Any:
+    watch(client)
     hooks = client.event_hooks
     if _look_at not in hooks["response"]:
         hooks["request"].append(_ask_plainly)

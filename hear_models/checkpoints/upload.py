@@ -1,7 +1,7 @@
 """Sends a checkpoint and its card to the Hub in one commit: look first, create last, compare afterwards.
 
-`huggingface_hub` authenticates and transfers. What goes wrong on the way is one sentence and a way out. Transfers by
-Xet were not tested; with HF_HUB_DISABLE_XET=1 the library takes plain LFS, which was.
+`huggingface_hub` authenticates and transfers, by plain LFS (see `hub_guard`). What goes wrong on the way is one
+sentence and a way out.
 """
 
 from __future__ import annotations

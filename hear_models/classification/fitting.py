@@ -17,9 +17,10 @@ from hear_models.classification.probe import (
     held_out_chances,
     targets_of,
 )
-from hear_models.classification.recordings import Labelled, scenes_of
+from hear_models.classification.recordings import Labelled
 from hear_models.classification.store import Classifier
 from hear_models.corpus.discover import Failure, find_audio_files
+from hear_models.corpus.kept import scenes_of
 from hear_models.corpus.run import CorpusSummary
 from hear_models.corpus.settings import EmbeddingSettings, embedding_settings
 from hear_models.errors import UsageError

@@ -1,25 +1,15 @@
-"""Recordings with labels: a folder for each class, or a table; and their embeddings."""
+"""Recordings with labels: a folder for each class, or a table."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from hear_models.corpus.discover import AudioFile, Failure, find_audio_files
-from hear_models.corpus.npz import NpzOutput
-from hear_models.corpus.reading import embeddings_of
-from hear_models.corpus.run import CorpusSummary, embed_audio_files
-from hear_models.corpus.settings import EmbeddingSettings, embedding_settings
-from hear_models.errors import HearModelsError, UsageError
+from hear_models.corpus.discover import find_audio_files
+from hear_models.datasets.clip_table import read_table
+from hear_models.errors import UsageError
 from hear_models.files import shown
-from hear_models.pipeline.model import HearModel
-from hear_models.resources import cache_folder
-from hear_models.tasks.clip_table import read_table
 
 SHOWN = 3  # names in an error
 
@@ -95,49 +85,3 @@ def _of_table(table: Path, audio: Path) -> Labelled:
         raise UsageError(f"{', '.join(missing[:SHOWN])}{more}: no such recordings. Say with --audio where they are.")
     groups = [clip.group or str(file) for clip, file in zip(clips.clips, files, strict=True)]
     return Labelled(tuple(files), tuple(tuple(clip.labels) for clip in clips.clips), tuple(groups))
-
-
-def scenes_of(
-    files: Sequence[Path],
-    model: HearModel,
-    *,
-    window_s: float | None = None,
-    progress: Callable[[CorpusSummary], None] | None = None,
-) -> tuple[list[tuple[np.ndarray, np.ndarray | None] | None], list[Failure], EmbeddingSettings]:
-    """The scene embeddings of recordings, kept below the cache folder, so that the same ones are not computed again.
-
-    Returns:
-        for each recording its embeddings [1, dim], or with `window_s` [windows, dim] and the windows' starts in ms, and
-        None where it failed; the failures; and what decides the numbers.
-    """
-    settings = embedding_settings(model, "scene", "float32", window_s, None)
-    key = hashlib.sha256(repr(sorted(settings.as_dict().items())).encode()).hexdigest()[:16]
-    folder = cache_folder() / "embeddings" / key
-    sources = [AudioFile(path, hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:24]) for path in files]
-    different = {source.name: source for source in sources}
-    done = embed_audio_files(
-        list(different.values()),
-        [],
-        folder,
-        model,
-        kind="scene",
-        dtype="float32",
-        window_s=window_s,
-        hop_s=None,
-        workers=None,
-        batch_seconds=None,
-        overwrite=False,
-        progress=progress,
-    )
-    failed = {failure.path for failure in done.failed}
-    if len(failed) == len(different):
-        raise HearModelsError(f"no recording could be embedded. The first: {done.failed[0].error}")
-    output = NpzOutput(folder, settings, overwrite=False)
-    results: list[tuple[np.ndarray, np.ndarray | None] | None] = []
-    for source in sources:
-        if str(source.path) in failed:
-            results.append(None)
-            continue
-        embeddings, times = embeddings_of(output.path_of(source))
-        results.append((embeddings, times.get("start_ms")))
-    return results, done.failed, settings

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hear_models.cli.reading import SKIP_BAD, WINDOW, report_failures, telling, window_of
+from hear_models.cli.terminal import ProgressLine
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hear_models.corpus.run import CorpusSummary
-
-SHOWN_FAILURES = 20
 
 
 @click.command(short_help="Embed audio files and folders.")
@@ -42,9 +41,7 @@ SHOWN_FAILURES = 20
     show_default=True,
     help="Of the stored embeddings.",
 )
-@click.option(
-    "--window", type=float, metavar="SECONDS", help="Embed window by window, at constant memory (recordings of hours)."
-)
+@WINDOW
 @click.option(
     "--hop", type=float, metavar="SECONDS", help="Between window starts, for overlapping scenes.  [default: --window]"
 )
@@ -74,7 +71,9 @@ SHOWN_FAILURES = 20
 )
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if there is one]")
 @click.option("--allow-untrained", is_flag=True, help="Accept a model with random weights.")
+@click.option("--clock", is_flag=True, help="Add the time of day, where names tell it (20240501_040000.WAV).")
 @click.option("--overwrite", is_flag=True, help="Replace what the output holds.")
+@SKIP_BAD
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON summary on stdout.")
 def command(
     paths: tuple[str, ...],
@@ -91,7 +90,9 @@ def command(
     batch_seconds: float | None,
     device: str | None,
     allow_untrained: bool,
+    clock: bool,
     overwrite: bool,
+    skip_bad: bool,
     as_json: bool,
 ) -> None:
     """Embed audio files, and the audio files in folders.
@@ -100,13 +101,13 @@ def command(
     that is cut off is refused. Channels are averaged. `-` stands for standard input.
 
     A folder as output gets one NAME.npz for each file, in the same subfolders: `embeddings`, `timestamps_ms` (with
-    --kind timestamps), `window_starts_ms` (scenes with --window), and `metadata`, a JSON text. A .parquet file gets one
-    row for each embedding: `path`, `start_ms` or `timestamp_ms`, `embedding`.
+    --kind timestamps), `window_starts_ms` and `window_ends_ms` (scenes with windows), and `metadata`, a JSON text. A
+    .parquet file gets one row for each embedding: `path`, `start_ms` and `end_ms` or `timestamp_ms`, `embedding`.
 
     With --window each window is embedded by itself: scenes give one embedding a window, timestamps count from the start
-    of the recording.
+    of the recording. Recordings longer than 5 minutes have windows unless --window 0 is given.
 
-    Run the same command again to go on where it stopped. Finished files are kept and skipped; an output that was made
+    Run the same command again to go on where it stopped. Finished files and windows are kept; an output that was made
     with another model or other options is refused. Exit code 1: some files failed, and are listed at the end.
     """
     try:
@@ -118,31 +119,31 @@ def command(
             allow_untrained,
             kind=kind,
             dtype=dtype,
-            window_s=window,
+            window_s=window_of(window),
             hop_s=hop,
             workers=workers,
             batch_seconds=batch_seconds,
             segments=segments,
             channel=channel,
             resampler=resampler,
+            clock=clock,
             overwrite=overwrite,
         )
     except KeyboardInterrupt:
-        click.echo("stopped: finished files are kept, the same command goes on from here", err=True)
+        click.echo("stopped: finished files and windows are kept, the same command goes on from here", err=True)
         sys.exit(130)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
         _report(summary)
-    _report_failures(summary)
-    if summary.failed:
-        sys.exit(1)
+    report_failures(summary.failed, summary.files, "embedded", notes=summary.notes, skip_bad=skip_bad)
 
 
 def _run(
     paths: tuple[str, ...], output: str, model: str, device: str | None, allow_untrained: bool, **options: Any
 ) -> CorpusSummary:
-    from hear_models.corpus.options import check_options, check_segments
+    from hear_models.corpus.clock import without_clock
+    from hear_models.corpus.options import check_options, check_output, check_segments, windows
     from hear_models.corpus.sources import recordings
     from hear_models.subjects.naming import find_ours
 
@@ -150,9 +151,12 @@ def _run(
     check_options(
         **{name: options[name] for name in ("kind", "dtype", "window_s", "hop_s", "workers", "batch_seconds")}
     )
+    check_output(output)
     segments = options.pop("segments")
     if segments is not None:
         check_segments(options["kind"], options["window_s"])
+        options["window_s"] = None
+    options["window_s"], options["windows_from_s"] = windows(options["window_s"], options["kind"])
     with recordings(paths, channel=options["channel"], segments=segments) as (sources, failures):
         named = find_ours(model, allow_untrained=allow_untrained, how="--allow-untrained")
 
@@ -163,40 +167,19 @@ def _run(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of random weights, which were asked for
             network = named.load(device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        with _Progress() as progress:
-            return embed_audio_files(
-                sources, failures, output, network, segments=segments is not None, progress=progress, **options
+        with ProgressLine() as line:
+            summary = embed_audio_files(
+                sources,
+                failures,
+                output,
+                network,
+                segments=segments is not None,
+                progress=telling(line, options["window_s"]),
+                **options,
             )
-
-
-class _Progress:
-    """A bar on stderr, if that is a terminal: files, and seconds of audio per second."""
-
-    def __enter__(self) -> Callable[[CorpusSummary], None]:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("embedding"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("files  {task.fields[speed]:.0f} s audio/s"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self.task = self.bar.add_task("", total=None, speed=0.0)
-        self.bar.start()
-        return self._update
-
-    def _update(self, summary: CorpusSummary) -> None:
-        done = summary.embedded + summary.skipped + len(summary.failed)
-        self.bar.update(self.task, completed=done, total=summary.files, speed=summary.audio_s_per_s)
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()
+    if options["clock"] and (lacking := without_clock([source.name for source in sources])):
+        click.echo(lacking, err=True)
+    return summary
 
 
 def _report(summary: CorpusSummary) -> None:
@@ -207,19 +190,6 @@ def _report(summary: CorpusSummary) -> None:
             f"{_count(summary.embeddings, 'embedding')} of {summary.audio_s:.1f} s of audio in {summary.seconds:.1f} s "
             f"({summary.audio_s_per_s:.0f} s audio/s)"
         )
-
-
-def _report_failures(summary: CorpusSummary) -> None:
-    for note in summary.notes[:SHOWN_FAILURES]:
-        click.echo(f"warning: {note.error}.", err=True)
-    if len(summary.notes) > SHOWN_FAILURES:
-        click.echo(f"and {len(summary.notes) - SHOWN_FAILURES} more (--json lists all)", err=True)
-    for failure in summary.failed[:SHOWN_FAILURES]:
-        click.echo(f"failed: {failure.error}", err=True)
-    if len(summary.failed) > SHOWN_FAILURES:
-        click.echo(f"and {len(summary.failed) - SHOWN_FAILURES} more (--json lists all)", err=True)
-    if summary.failed:
-        click.echo(f"error: {_count(len(summary.failed), 'file')} of {summary.files} could not be embedded", err=True)
 
 
 def _count(n: int, what: str) -> str:

@@ -10,6 +10,7 @@ import click
 
 from hear_models.cli.terminal import stdout_for_json, stopping_with
 from hear_models.evaluation.judges.table import JUDGES
+from hear_models.evaluation.runs.settings import EMBEDDINGS_DIR
 
 if TYPE_CHECKING:
     from hear_models.evaluation.runs.summary import RunSummary
@@ -53,7 +54,7 @@ PROBES = {judge.name.removeprefix("probe-"): judge for judge in JUDGES.values() 
 )
 @click.option(
     "--embeddings-dir",
-    default="embeddings",
+    default=EMBEDDINGS_DIR,
     show_default=True,
     type=click.Path(),
     metavar="DIR",

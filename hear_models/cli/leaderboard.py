@@ -12,7 +12,7 @@ from hear_models.cli.terminal import ProgressLine, stopping_with
 if TYPE_CHECKING:
     from hear_models.evaluation.board.leaderboard import Board
 
-FORMATS = {"terminal": ".txt", "markdown": ".md", "csv": ".csv", "html": ".html"}
+FORMATS = {"terminal": ".txt", "markdown": ".md", "csv": ".csv", "html": ".html", "latex": ".tex"}
 
 
 def _split(values: tuple[str, ...]) -> list[str]:
@@ -29,7 +29,14 @@ def _split(values: tuple[str, ...]) -> list[str]:
 @click.option("--models", multiple=True, help="Only these models, with commas between; * stands for anything.")
 @click.option("--protocol", type=click.Choice(["hear", "paper"]), help="Only results of this protocol.")
 @click.option("--allow-untrained", is_flag=True, help="Show models with random weights, marked.")
-@click.option("--no-published", is_flag=True, help="Leave published figures out.")
+@click.option("--no-published", is_flag=True, help="Leave published figures and rows out.")
+@click.option(
+    "--published-rows",
+    "rows",
+    multiple=True,
+    metavar="NAMES",
+    help="Published rows below yours: models or keys with commas between, * stands for anything; all, none.",
+)
 @click.option(
     "--published",
     "keys",
@@ -37,6 +44,7 @@ def _split(values: tuple[str, ...]) -> list[str]:
     metavar="MODEL=KEY",
     help="Compare MODEL with this row of published scores.",
 )
+@click.option("--title", default="", help="Title of the page or document.")
 @click.option("--resamples", type=click.IntRange(min=0), help="Of the bootstrap; 0: mark no ties.  [default: 2000]")
 @click.option(
     "--imported-protocol",
@@ -53,7 +61,9 @@ def command(
     protocol: str | None,
     allow_untrained: bool,
     no_published: bool,
+    rows: tuple[str, ...],
     keys: tuple[str, ...],
+    title: str,
     resamples: int | None,
     imported_protocol: str | None,
     list_keys: bool,
@@ -63,8 +73,9 @@ def command(
 
     Every score is a mean over seeds with its 95 % half width. The best model of a
     task is marked, and those that the test clips cannot tell from it. Published
-    figures stand beside, with a verdict. One table holds one protocol and one
-    kind of tasks; toy tasks never stand beside published figures.
+    figures stand beside, with a verdict, and published rows of others below. One
+    table holds one protocol and one kind of tasks; toy tasks never stand beside
+    published figures.
     """
     from hear_models.errors import UsageError
 
@@ -86,13 +97,15 @@ def command(
         allow_untrained=allow_untrained,
         published=not no_published,
         keys=_parse_keys(keys),
+        rows=_split(rows),
+        title=" ".join(title.split()),
         resamples=resamples,
     )
     with stopping_with("interrupted; nothing was written"):
-        found = gather(results, imported_protocol)
         with ProgressLine() as progress:
+            found = gather(results, imported_protocol, progress.say)
             board = build(found, options, lambda what: progress.say(f"resampling: {what}"))
-        _write(_render(board, form), output)
+        _write(_render(board, form, bool(options.rows)), output)
 
 
 def _format_of(output: Path | None) -> str:
@@ -104,7 +117,7 @@ def _format_of(output: Path | None) -> str:
         if output.suffix.lower() == suffix:
             return name
     raise UsageError(
-        f"{output}: its name does not tell the format. Add --format, or end it in .md, .csv, .html or .txt."
+        f"{output}: its name does not tell the format. Add --format, or end it in .md, .csv, .html, .tex or .txt."
     )
 
 
@@ -120,15 +133,25 @@ def _parse_keys(keys: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def _render(board: Board, form: str) -> str:
-    from hear_models.evaluation.board import tabulate
+def _render(board: Board, form: str, rows_were_chosen: bool) -> str:
+    from hear_models.evaluation.board.beside import MOST
 
+    most = None if rows_were_chosen else MOST
     if form == "html":
         from hear_models.evaluation.board.page import page
 
         return page(board)
-    text: str = {"terminal": tabulate.terminal, "markdown": tabulate.markdown, "csv": tabulate.csv_text}[form](board)
-    return text
+    if form == "latex":
+        from hear_models.evaluation.board.latex import latex
+
+        return latex(board, most)
+    if form == "csv":
+        from hear_models.evaluation.board.csv_table import csv_text
+
+        return csv_text(board, rows_were_chosen)
+    from hear_models.evaluation.board import tabulate
+
+    return tabulate.terminal(board, most=most) if form == "terminal" else tabulate.markdown(board, most)
 
 
 def _write(text: str, output: Path | None) -> None:

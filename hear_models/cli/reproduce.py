@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from hear_models.cli.terminal import ProgressLine, stopping_with
+from hear_models.evaluation.runs.settings import EMBEDDINGS_DIR
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -18,7 +19,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--tasks", "only", multiple=True, metavar="A,B", help="Only these.")
 @click.option("--published", "key", metavar="KEY", help="Another row than the model's own.")
 @click.option("--output", type=FOLDER, help="The folder to check in.  [default: reproduced/NAME]")
-@click.option("--embeddings-dir", default="embeddings", show_default=True, type=FOLDER, help="Where embeddings go.")
+@click.option("--embeddings-dir", default=EMBEDDINGS_DIR, show_default=True, type=FOLDER, help="Where embeddings go.")
 @click.option("--seeds", metavar="N|A,B,C", help="Others than the protocol's.")
 @click.option("--judge", type=click.Choice(["builtin", "heareval"]), default="builtin", show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Judges at once.  [default: CPU cores]")

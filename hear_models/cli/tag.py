@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hear_models.cli.reading import SKIP_BAD, WINDOW, PartsOfFiles, report_failures, window_of
+from hear_models.cli.terminal import ProgressLine
+
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from hear_models.corpus.discover import Failure
     from hear_models.corpus.tagging import Tags
 
 WIDTH, NAME_WIDTH = 80, 26
@@ -39,37 +45,62 @@ NOTES = {
     show_default=True,
     help="Probability of the whole recording from which a class is shown.",
 )
+@WINDOW
+@click.option("--clock", is_flag=True, help="Times of day, where names tell them (20240501_040000.WAV).")
+@SKIP_BAD
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if there is one]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(audio: tuple[str, ...], model: str, top: int, threshold: float, device: str | None, as_json: bool) -> None:
+def command(
+    audio: tuple[str, ...],
+    model: str,
+    top: int,
+    threshold: float,
+    window: float | None,
+    clock: bool,
+    skip_bad: bool,
+    device: str | None,
+    as_json: bool,
+) -> None:
     """Say what is heard in recordings, and when.
 
     AUDIO are files, or folders that are searched. Each class gets its
     probability for the whole recording, the highest one of a window of 1 s, and
     a line from the beginning to the end: the higher, the surer.
 
+    Recordings longer than 5 minutes are read in windows of 60 s.
+
     Exit code 1: some files could not be read, and are named.
     """
     try:
-        failed = _run(audio, model, top, threshold, device, as_json)
+        failed, of = _run(audio, model, top, threshold, window, clock, device, as_json)
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
         sys.exit(130)
-    for error in failed:
-        click.echo(f"failed: {error}", err=True)
-    if failed:
-        sys.exit(1)
+    report_failures(failed, of, "tagged", skip_bad=skip_bad)
 
 
 def _run(
-    audio: tuple[str, ...], model: str, top: int, threshold: float, device: str | None, as_json: bool
-) -> list[str]:
+    audio: tuple[str, ...],
+    model: str,
+    top: int,
+    threshold: float,
+    window: float | None,
+    clock: bool,
+    device: str | None,
+    as_json: bool,
+) -> tuple[list[Failure], int]:
     import warnings
 
+    from hear_models.corpus.clock import began_at, without_clock
+    from hear_models.corpus.discover import Failure
+    from hear_models.corpus.options import LONG_WINDOW_S, check_window
     from hear_models.corpus.tagging import find_recordings, origin, tag_file, tagger_of
     from hear_models.errors import AudioFileError
 
+    piece_s = window_of(window)
+    check_window(piece_s)
     paths, failed = find_recordings(audio)  # before the model is loaded
+    of = len(paths) + len(failed)
 
     import torch
 
@@ -84,24 +115,36 @@ def _run(
     if not as_json:
         _wrapped(f"{name}: {len(tagger.classes)} classes. {NOTES[learned_from]}")
     entries: list[dict[str, Any]] = []
-    for path in paths:
-        try:
-            tags = tag_file(path, tagger, LINE_WIDTH)
-        except AudioFileError as error:
-            failed.append(str(error))
-            continue
-        if as_json:
-            entries.append(_entry(tags, top, threshold))
-        else:
-            _show(tags, top, threshold)
+    with ProgressLine() as line:
+        sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
+        parts = PartsOfFiles(line, "tagging", sizes, LONG_WINDOW_S["timestamps"] if window is None else None)
+        for number, path in enumerate(paths):
+            try:
+                tags = tag_file(path, tagger, LINE_WIDTH, piece_s=piece_s, progress=parts.of(number))
+            except AudioFileError as error:
+                failed.append(Failure(str(path), str(error)))
+                continue
+            began = began_at(str(path)) if clock else None
+            if as_json:
+                entries.append(_entry(tags, top, threshold) | ({"clock": _text(began)} if clock else {}))
+            else:
+                line.clear()
+                _show(tags, top, threshold, began)
+    if clock and (lacking := without_clock([str(path) for path in paths])):
+        click.echo(lacking, err=True)
     if as_json:
         about = {"model": name, "trained": learned_from != "nothing", "learned_from": learned_from, "window_s": 1.0}
-        click.echo(json.dumps(about | {"files": entries, "failed": failed}))
-    return failed
+        click.echo(json.dumps(about | {"files": entries, "failed": [failure.error for failure in failed]}))
+    return failed, of
 
 
-def _show(tags: Tags, top: int, threshold: float) -> None:
-    click.echo(f"\n{click.format_filename(tags.file)}  {_seconds(tags.duration_s)}")
+def _text(began: datetime | None) -> str:
+    return "" if began is None else began.isoformat(timespec="milliseconds")
+
+
+def _show(tags: Tags, top: int, threshold: float, began: datetime | None = None) -> None:
+    when = "" if began is None else f"  from {began.isoformat(sep=' ', timespec='seconds')}"
+    click.echo(f"\n{click.format_filename(tags.file)}  {_seconds(tags.duration_s)}{when}")
     best = tags.best(top, threshold)
     if not best:
         click.echo(f"  nothing with a probability of {threshold:g} or more")

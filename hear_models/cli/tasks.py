@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hear_models.cli.findings import counted, print_findings, wrapped
+from hear_models.cli.tasks_download import download_command, prepare_command
 from hear_models.cli.terminal import ProgressLine, Stoppable
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ def command() -> None:
       hear-models tasks make-small toy-tasks
       hear-models tasks check toy-tasks
     """
+
+
+command.add_command(download_command)
+command.add_command(prepare_command)
 
 
 # ---------------------------------------------------------------------------------------------------------- list
@@ -210,68 +215,6 @@ def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_
             written = resample_task(task, rate, source_rate=source_rate, workers=workers, progress=progress)
         kept = sum(task.counts.values()) - written
         click.echo(f"{task.name}: {written} clips written at {rate} Hz" + (f", {kept} were there" if kept else ""))
-
-
-# ------------------------------------------------------------------------------------------------------ download
-
-
-@command.command("download", context_settings=HELP)
-@click.argument("tasks_dir", metavar="DIR", type=FOLDER)
-@click.argument("names", metavar="[TASK]...", nargs=-1)
-@click.option("--rate", type=int, default=16000, show_default=True, help="Of the clips that models take, in Hz.")
-@click.option("--only-rate", is_flag=True, help="Delete the 48 kHz clips of each task once RATE is made and checked.")
-@click.option("--keep-archives", is_flag=True, help="Keep the archives.")
-@click.option("--lock", type=click.Path(path_type=Path), metavar="FILE", help="Digests to compare with, and to add to.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that resample  [default: CPU cores]")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and what room it takes.")
-def download_command(
-    tasks_dir: Path,
-    names: tuple[str, ...],
-    rate: int,
-    only_rate: bool,
-    keep_archives: bool,
-    lock: Path | None,
-    workers: int | None,
-    dry_run: bool,
-) -> None:
-    """Fetch tasks of HEAR to DIR from Zenodo, and make the rate that models take.
-
-    TASK is as for `hear-models tasks list`; without it the ten of the papers.
-    The archives are 48 kHz; RATE is made from them and everything is checked. A
-    run that was stopped goes on where it was, in the middle of a file too. The
-    sha256 of an archive is remembered when it is first fetched, and another
-    archive is refused later.
-    """
-    import os
-
-    from hear_models.tasks.download_task import Options, download, downloads, plan
-
-    options = Options(rate, only_rate, keep_archives, lock, workers or os.cpu_count() or 1)
-    planned = plan(tasks_dir, names, options)
-    for step in planned.steps:
-        what = [
-            f"fetch {step.archive_bytes / 1e6:,.0f} MB" if step.to_fetch and step.archive_bytes else None,
-            "fetch" if step.to_fetch and not step.archive_bytes else None,
-            "unpack" if step.to_unpack else None,
-            f"make {rate} Hz" if step.to_resample else None,
-        ]
-        click.echo(f"  {step.task.folder:<34} {', '.join(filter(None, what)) or 'is there'}")
-    click.echo(
-        f"room: {planned.most_bytes / 1e9:.1f} GB while it is made, {planned.stays_bytes / 1e9:.1f} GB stay, "
-        f"{planned.free_bytes / 1e9:.1f} GB are free (from the hours that HEAR states)"
-    )
-    if dry_run:
-        return
-    with ProgressLine() as line:
-        for done in download(tasks_dir, planned, options, click.echo, line.say):
-            rates = ", ".join(f"{found / 1000:g}" for found in done.rates)
-            click.echo(f"{done.name}: {done.clips} clips, {rates} kHz" + ("" if done.new else ", were there"))
-            for finding in done.findings:
-                if finding.level != "note":
-                    click.echo(wrapped(finding.text, f"  {finding.level:<9}"))
-    if keep_archives:
-        click.echo(f"archives: {downloads(tasks_dir)}")
-    click.echo(f"Evaluate on them: hear-models evaluate MODEL --tasks-dir {tasks_dir}")
 
 
 # ----------------------------------------------------------------------------------------------------------- new

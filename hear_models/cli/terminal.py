@@ -30,9 +30,17 @@ class ProgressLine:
         if self._live:
             click.echo(f"{CLEARED}{text[:WIDTH]}", nl=False, err=True)
 
-    def __exit__(self, *_: object) -> None:
+    def clear(self) -> None:
+        """Take the line away, before something is printed."""
         if self._live:
             click.echo(CLEARED, nl=False, err=True)
+
+    def note(self, text: str) -> None:
+        """A line that stays, also where nobody looks."""
+        click.echo(f"{CLEARED if self._live else ''}{text}", err=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 embeddings        [steps, dim] (timestamps), [windows, dim] or [segments, dim] (scene, with them), or [dim] (scene)
 timestamps_ms     [steps] float64, centre of each step from the start of the recording (timestamps)
-window_starts_ms  [windows] float64 (scene with --window)
+window_starts_ms, window_ends_ms  [windows] float64 (scene with windows)
 segment_starts_ms, segment_ends_ms  [segments] float64, and segment_rows [segments], which rows of the table they are
-metadata          a JSON string: {"settings": ..., "source": ...}
+clock             [rows] text, the time of day of each of these times, ISO 8601; "" where it is not known (--clock)
+metadata          a JSON string: {"settings": ..., "source": ...}, the settings as they are for this recording
 
 The archive's comment is a digest of every other byte of the file: a file that does not match it counts as not there.
 """
@@ -24,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from hear_models.corpus.clock import began_at, clock_times
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
-from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
+from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture, window_ends_ms
 from hear_models.corpus.writing import NameRefused
 from hear_models.errors import FileError
 from hear_models.files import make_folder, sync_folder, unwritable, whole_file
@@ -75,7 +77,7 @@ class NpzOutput:
             metadata = read_whole(path)
         except FileError:
             return False  # not ours or damaged: it is made again
-        refuse_mixture(str(path), metadata["settings"], self.settings)
+        refuse_mixture(str(path), metadata["settings"], self.settings.of(_duration_s(metadata)))
         return info.is_that(str(path), metadata["source"])
 
     def refuse_others(self, sources: Sequence[AudioFile]) -> None:
@@ -83,7 +85,8 @@ class NpzOutput:
         own = {f"{source.name}.npz" for source in sources}
         for path in islice(self._others(own), LOOKED_AT):
             with suppress(FileError):  # not ours
-                refuse_mixture(str(path), read_settings(path), self.settings, replaceable=False)
+                settings, duration_s = read_settings(path)
+                refuse_mixture(str(path), settings, self.settings.of(duration_s), replaceable=False)
 
     def _others(self, own: set[str]) -> Iterator[Path]:
         for here, _, names in os.walk(self.folder):
@@ -105,10 +108,13 @@ class NpzOutput:
                 raise
             raise NameRefused(unwritable(path, error, "Give the recording another name.")) from error
         self._written.add(path.parent)
+        if rows.kept is not None:
+            sync_folder(path.parent)
 
     def _write_zip(self, file: Any, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
-        metadata = {"settings": self.settings.as_dict(), "source": info.as_dict()}
-        windows = self.settings.window_s is not None
+        settings = self.settings.of(info.duration_s)
+        metadata = {"settings": settings.as_dict(), "source": info.as_dict()}
+        windows = settings.window_s is not None and source.segments is None
         single = self.settings.kind == "scene" and not windows and source.segments is None
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             _add(archive, "metadata", np.array(json.dumps(metadata)))
@@ -116,10 +122,13 @@ class NpzOutput:
                 _add(archive, "timestamps_ms", rows.times_ms)
             elif windows:
                 _add(archive, "window_starts_ms", rows.times_ms)
+                _add(archive, "window_ends_ms", window_ends_ms(rows.times_ms, settings.window_s, info.duration_s))
             elif source.segments is not None:
                 _add(archive, "segment_starts_ms", 1000.0 * np.array([s.start_s for s in source.segments]))
                 _add(archive, "segment_ends_ms", 1000.0 * np.array([s.end_s for s in source.segments]))
                 _add(archive, "segment_rows", np.array([s.row for s in source.segments], np.int64))
+            if settings.clock:
+                _add(archive, "clock", np.array(clock_times(began_at(info.name), rows.times_ms.tolist()), dtype=str))
             shape = (rows.dim,) if single else (rows.n, rows.dim)
             header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
             with archive.open(zipfile.ZipInfo("embeddings.npy", _ZIP_EPOCH), "w", force_zip64=True) as entry:
@@ -153,10 +162,18 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a file that `NpzOutput` wrote, without a look at its digest; FileError for anything else."""
+def read_settings(path: Path) -> tuple[dict[str, Any], float]:
+    """Settings in a file that `NpzOutput` wrote, and the seconds of its recording, without a look at its digest.
+
+    FileError for anything else.
+    """
     with reading(path, FileError, "Embed the recording again.", what="a file of embeddings"):
-        return dict(json.loads(str(read_arrays(path, ["metadata"])["metadata"]))["settings"])
+        found = json.loads(str(read_arrays(path, ["metadata"])["metadata"]))
+        return dict(found["settings"]), _duration_s(found)
+
+
+def _duration_s(metadata: dict[str, Any]) -> float:
+    return float(metadata["source"].get("duration_s", 0.0))
 
 
 def read_whole(path: Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """One Parquet table for all recordings, one row an embedding; until the end it grows as parts in a folder beside it.
 
     path                 text, the recording's name below the given folder
-    start_ms             float64, start of the recording (0), window or segment (scene); or
+    start_ms, end_ms     float64, of the recording, window or segment (scene); or
     timestamp_ms         float64, centre of the step (timestamps)
-    end_ms, row          of a segment: its end, and the row of the table that names it
+    clock                text, the time of day of that, ISO 8601; "" where it is not known (with --clock)
+    row                  of a segment: the row of the table that names it
     embedding            fixed-size list of float32 or float16
     source_path, source_bytes, source_modified_ns, source_segments_sha256, source_sample_rate, source_channels,
     source_duration_s
@@ -26,9 +27,12 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
+from hear_models.corpus.clock import began_at, clock_times
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
-from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture
+from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture, window_ends_ms
 from hear_models.errors import FileError, HearModelsError, UsageError
 from hear_models.files import remove_left_over, shown, whole_file
 from hear_models.foreign import open_plain, reading, reason
@@ -106,7 +110,7 @@ class ParquetOutput:
         except BaseException:  # Ctrl-C too: a part that lacks rows of a recording must not count
             self._discard_part()
             raise
-        old = self._part_began and time.monotonic() - self._part_began > PART_SECONDS
+        old = rows.kept is not None or (self._part_began and time.monotonic() - self._part_began > PART_SECONDS)
         if old or self._part_bytes + self._group_bytes >= PART_BYTES:
             self._close_part()
         else:
@@ -123,15 +127,19 @@ class ParquetOutput:
     def _append(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         arrow = self.pyarrow
         schema = self._schema(rows)
-        segments = list(source.segments or ())
+        segments, began = list(source.segments or ()), began_at(info.name)
         for embeddings, times in rows.chunks():
             n = len(embeddings)
             own, segments = segments[:n], segments[n:]
+            ends = 1000.0 * np.array([segment.end_s for segment in own]) if own else None
+            if ends is None:
+                ends = window_ends_ms(times, self.settings.of(info.duration_s).window_s, info.duration_s)
             values = arrow.array(embeddings.reshape(-1))
             columns = [
                 arrow.array([_text(source.name)] * n, arrow.string()),
                 arrow.array(times),
-                *([arrow.array([1000.0 * segment.end_s for segment in own])] if own else []),
+                *([arrow.array(ends)] if self.settings.kind == "scene" else []),
+                *([arrow.array(clock_times(began, times.tolist()), arrow.string())] if self.settings.clock else []),
                 *([arrow.array([segment.row for segment in own], arrow.int64())] if own else []),
                 arrow.FixedSizeListArray.from_arrays(values, rows.dim),
                 arrow.array([info.path] * n, arrow.string()),
@@ -192,7 +200,9 @@ class ParquetOutput:
             [
                 ("path", arrow.string()),
                 ("timestamp_ms" if self.settings.kind == "timestamps" else "start_ms", arrow.float64()),
-                *([("end_ms", arrow.float64()), ("row", arrow.int64())] if self.settings.segments else []),
+                *([("end_ms", arrow.float64())] if self.settings.kind == "scene" else []),
+                *([("clock", arrow.string())] if self.settings.clock else []),
+                *([("row", arrow.int64())] if self.settings.segments else []),
                 ("embedding", arrow.list_(value, rows.dim)),
                 ("source_path", arrow.string()),
                 ("source_bytes", arrow.int64()),
@@ -263,6 +273,11 @@ class ParquetOutput:
             if not isinstance(found, dict):
                 raise ValueError("it lacks its settings")
             refuse_mixture(str(file), found, self.settings)
+            if self.settings.kind == "scene" and "end_ms" not in reader.schema_arrow.names:
+                raise UsageError(
+                    f"{shown(str(file))} was made before tables had a column end_ms. Choose another --output, or "
+                    "replace it with --overwrite."
+                )
             done: dict[str, dict[str, Any]] = {}
             for batch in reader.iter_batches(columns=["path", *(f"source_{name}" for name in KNOWN_BY)]):
                 for name, *values in zip(*batch.to_pydict().values(), strict=True):

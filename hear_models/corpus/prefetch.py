@@ -9,9 +9,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import soundfile
@@ -28,10 +28,16 @@ GUESSED_BYTES_PER_SECOND = 8_000  # 64 kbit/s, for large files that only ffmpeg 
 
 @dataclass(frozen=True)
 class Window:
-    """Decoded audio: float32 [samples] that start at `start_sample` of the recording, at the model's rate."""
+    """Decoded audio: float32 [samples] that start at `start_sample` of the recording, at the model's rate.
+
+    recording_s: how long the recording seems to be; None where only decoding tells. is_part: the recording has windows,
+    this is one of them.
+    """
 
     samples: np.ndarray
     start_sample: int
+    recording_s: float | None = None
+    is_part: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,19 @@ class End:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Done:
+    """What an earlier run embedded of a recording: so many windows, which reach up to sample `n_samples`."""
+
+    windows: int = 0
+    n_samples: int = 0
+
+
 class _Job:
     """One recording on its way: at most two windows wait, the next may lie ready in the worker."""
 
-    def __init__(self, source: AudioFile) -> None:
-        self.source = source
+    def __init__(self, source: AudioFile, done: Done) -> None:
+        self.source, self.done = source, done
         self.expected_s = 0.0
         self.items: queue.Queue[Window | End] = queue.Queue(maxsize=2)
 
@@ -61,6 +75,8 @@ class Prefetcher:
         sources: what to read.
         sample_rate: Hz, of the model.
         window_samples, hop_samples: None reads each recording whole, or its segments.
+        longer_than_s: recordings that are not longer are read whole all the same.
+        done: of recordings that were begun, by index: their reading goes on behind that.
         resampler: see `read_audio`.
         workers: decoding threads.
         ahead_s: no recording is begun while more seconds of audio than this wait decoded (one always is, so that a
@@ -74,6 +90,8 @@ class Prefetcher:
         *,
         window_samples: int | None = None,
         hop_samples: int | None = None,
+        longer_than_s: float | None = None,
+        done: Mapping[int, Done] | None = None,
         resampler: str = "soxr",
         workers: int,
         ahead_s: float,
@@ -81,6 +99,7 @@ class Prefetcher:
         self.sources = sources
         self.sample_rate = sample_rate
         self.window_samples, self.hop_samples, self.resampler = window_samples, hop_samples, resampler
+        self.longer_than_s, self.done = longer_than_s, done or {}
         self.ahead_s = ahead_s
         self.wait_s = 0.0  # how long the reader, that is the model, has waited for decoded audio
         self._jobs: dict[int, _Job] = {}  # begun and not yet read to the end, by index
@@ -137,7 +156,7 @@ class Prefetcher:
             )
             if self._stop or self._next == len(self.sources):
                 return None
-            job = self._jobs[self._next] = _Job(self.sources[self._next])
+            job = self._jobs[self._next] = _Job(self.sources[self._next], self.done.get(self._next, Done()))
             job.expected_s = self._expected_of_next()
             self._decoded_s += job.expected_s
             self._next, self._next_expected_s = self._next + 1, None
@@ -151,23 +170,24 @@ class Prefetcher:
 
     def _expected_s(self, source: AudioFile) -> float:
         """Seconds that a large recording will hold in memory; 0 for short ones, which count once they are decoded."""
-        if self.window_samples or source.segments is not None:
+        if source.segments is not None or (self.window_samples and self.longer_than_s is None):
             return 0.0
         try:
             n_bytes = os.stat(source.path).st_size
             if n_bytes < LARGE_BYTES:
                 return 0.0
-            return float(soundfile.info(os.fsencode(source.path) if os.name == "posix" else source.path).duration)
+            seconds = float(soundfile.info(os.fsencode(source.path) if os.name == "posix" else source.path).duration)
         except OSError:  # the worker will tell
             return 0.0
         except (RuntimeError, TypeError, ValueError):
-            return n_bytes / GUESSED_BYTES_PER_SECOND
+            seconds = n_bytes / GUESSED_BYTES_PER_SECOND
+        return 0.0 if self.longer_than_s is not None and seconds > self.longer_than_s else seconds
 
     def _decode(self, job: _Job) -> End:
         try:
             with closing(open_recording(job.source.path, job.source.channel)) as recording:
-                n_samples = 0
-                for window in self._windows(job.source, recording):
+                n_samples = job.done.n_samples
+                for window in self._windows(job.source, recording, job.done.windows):
                     n_samples = max(n_samples, window.start_sample + len(window.samples))
                     if not self._hand_over(job, window):
                         return End()
@@ -183,18 +203,34 @@ class Prefetcher:
                 self._decoded_s -= job.expected_s
                 self._changed.notify_all()
 
-    def _windows(self, source: AudioFile, recording: Recording) -> Iterator[Window]:
+    def _windows(self, source: AudioFile, recording: Recording, first: int) -> Iterator[Window]:
+        seconds = recording.expected_s
         if source.segments is not None:
             spans = [(segment.start_s, segment.end_s) for segment in source.segments]
             for (start_s, _), samples in zip(
                 spans, segments_of(recording, self.sample_rate, spans, self.resampler), strict=True
             ):
-                yield Window(samples, round(start_s * self.sample_rate))
+                yield Window(samples, round(start_s * self.sample_rate), seconds)
             return
         step = self.hop_samples or self.window_samples or 0
-        windows = windows_of(recording, self.sample_rate, self.window_samples, self.hop_samples, self.resampler)
-        for k, samples in enumerate(windows):
-            yield Window(samples, k * step)
+        windows = windows_of(
+            recording,
+            self.sample_rate,
+            self.window_samples,
+            self.hop_samples,
+            self.resampler,
+            longer_than_s=self.longer_than_s,
+            first=first,
+        )
+        parts = self.window_samples is not None and self.longer_than_s is None
+        waiting: Window | None = None  # a recording that is given whole is all that comes
+        for k, samples in enumerate(windows, first):
+            parts = parts or waiting is not None or first > 0
+            if waiting is not None:
+                yield replace(waiting, is_part=parts)
+            waiting = Window(samples, k * step, seconds)
+        if waiting is not None:
+            yield replace(waiting, is_part=parts)
 
     def _hand_over(self, job: _Job, item: Window | End) -> bool:
         """Wait for room; False if nobody reads any more."""

@@ -10,11 +10,19 @@ import numpy as np
 
 from hear_models.corpus.npz import read_whole
 from hear_models.corpus.parquet import verified_groups
+from hear_models.corpus.settings import window_ends_ms
 from hear_models.errors import FileError, InputError
 from hear_models.files import shown
 from hear_models.foreign import read_arrays, reading, walk
 
-TIMES = {"timestamps_ms": "timestamp_ms", "window_starts_ms": "start_ms"}  # in a file → in a row
+TIMES = {  # in a file → in a row
+    "timestamps_ms": "timestamp_ms",
+    **{f"{what}_starts_ms": "start_ms" for what in ("window", "segment")},
+    **{f"{what}_ends_ms": "end_ms" for what in ("window", "segment")},
+    "segment_rows": "row",
+    "clock": "clock",
+}
+COLUMNS = ("path", "start_ms", "end_ms", "timestamp_ms", "row", "clock")
 AGAIN = "Embed the recordings again."
 
 
@@ -25,8 +33,9 @@ def load_embeddings(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[dict
         path: the folder of `.npz` files, one such file, or the `.parquet` table.
 
     Returns:
-        X float32 [rows, dim], and as many rows: {"path": the recording's name below what was embedded} and "start_ms"
-        (of the recording, 0, or of a window) or "timestamp_ms" (of a step).
+        X float32 [rows, dim], and as many rows: {"path": the recording's name below what was embedded} and "start_ms",
+        "end_ms" (of the recording, a window or a segment) or "timestamp_ms" (of a step); "row" of a segment,
+        "clock" if it was asked for.
 
     Raises:
         InputError: there are none. FileError: a file is damaged, not ours, or of another width than the others.
@@ -54,28 +63,37 @@ def name_of_output(file: Path, folder: Path) -> str:
 
 
 def embeddings_of(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """One file of embeddings, verified: [rows, dim] float32, and its times in ms, by the name of their column."""
-    read_whole(file)
+    """One file of embeddings, verified: [rows, dim] float32, and its times in ms, by the name of their column.
+
+    A recording that was embedded whole has an "end_ms" only.
+    """
+    metadata = read_whole(file)
     with reading(file, FileError, AGAIN, what="a file of embeddings"):
         arrays = read_arrays(file)
         times = {name: arrays[stored] for stored, name in TIMES.items() if stored in arrays}
+        if "timestamp_ms" not in times and "end_ms" not in times:  # whole, or of a version that stored starts alone
+            starts, window_s = times.get("start_ms", np.zeros(1)), metadata["settings"]["window_s"]
+            times["end_ms"] = window_ends_ms(starts, window_s, float(metadata["source"]["duration_s"]))
         return np.atleast_2d(arrays["embeddings"]).astype(np.float32), times
 
 
 def _of_file(file: Path, folder: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
     embeddings, times = embeddings_of(file)
-    name, values = next(iter(times.items()), ("start_ms", np.zeros(1)))
-    return embeddings, [{"path": name_of_output(file, folder), name: float(value)} for value in values]
+    if "timestamp_ms" not in times:
+        times.setdefault("start_ms", np.zeros(1))
+    names = [name for name in COLUMNS if name in times]
+    path, columns = name_of_output(file, folder), [times[name].tolist() for name in names]
+    return embeddings, [{"path": path, **dict(zip(names, row, strict=True))} for row in zip(*columns, strict=True)]
 
 
 def _of_table(table: Path) -> list[tuple[np.ndarray, list[dict[str, Any]]]]:
     blocks = []
     with reading(table, FileError, AGAIN, what="a table of embeddings"):
         for group in verified_groups(table):
-            times = [name for name in ("start_ms", "timestamp_ms") if name in group.column_names]
+            names = [name for name in COLUMNS if name in group.column_names]
             width = group.schema.field("embedding").type.list_size
             flat = group.column("embedding").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            columns = {name: group.column(name).to_pylist() for name in ("path", *times)}
+            columns = {name: group.column(name).to_pylist() for name in names}
             rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
             blocks.append((flat.astype(np.float32).reshape(-1, width), rows))
     return blocks

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hear_models.corpus.unfinished import Unfinished
 from hear_models.errors import HearModelsError
 
 IN_MEMORY_BYTES = 64 << 20
@@ -18,11 +19,12 @@ class Rows:
     """Rows [n, dim] in `dtype` with a time in ms each, appended window by window at bounded memory.
 
     The spool has no name in the file system, so a killed process leaves nothing behind. Times are float64: float32
-    milliseconds are 4 ms apart after ten hours.
+    milliseconds are 4 ms apart after ten hours. kept: where the windows of a long recording are kept besides, until it
+    is in its output.
     """
 
-    def __init__(self, folder: Path, dtype: str) -> None:
-        self.dtype = np.dtype(dtype)
+    def __init__(self, folder: Path, dtype: str, kept: Unfinished | None = None) -> None:
+        self.dtype, self.kept = np.dtype(dtype), kept
         self.dim = 0
         self.n = 0
         self._times: list[np.ndarray] = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import numpy as np
 
 from hear_models.corpus.discover import AudioFile, Failure
 from hear_models.corpus.npz import NpzOutput
-from hear_models.corpus.options import check_options, check_segments
+from hear_models.corpus.options import AUTO, TABLE, check_options, check_output, check_segments, windows
 from hear_models.corpus.parquet import ParquetOutput
-from hear_models.corpus.prefetch import End, Prefetcher, Window
+from hear_models.corpus.prefetch import Done, End, Prefetcher, Window
+from hear_models.corpus.progress import Progress
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, embedding_settings
 from hear_models.corpus.sources import recordings
+from hear_models.corpus.unfinished import Unfinished, forget
 from hear_models.corpus.writing import Output, WriteBehind
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.files import shown
@@ -36,8 +39,10 @@ AHEAD_BATCHES = 2.0  # decoded audio that may wait, in batches
 class CorpusSummary:
     """What a run did.
 
-    decode_wait_share: part of the time in which the model waited for decoded audio. notes: recordings that were
-    embedded although something about them is odd.
+    windowed: recordings that have windows because they are long. resumed_s: seconds of audio whose windows a run before
+    had finished. done_share: part of the work that is done, by the bytes of the recordings; left_s: seconds until all
+    is, where that is known. decode_wait_share: part of the time in which the model waited for decoded audio. notes:
+    recordings that were embedded although something about them is odd.
     """
 
     output: str
@@ -46,6 +51,10 @@ class CorpusSummary:
     embedded: int = 0
     skipped: int = 0
     embeddings: int = 0
+    windowed: int = 0
+    resumed_s: float = 0.0
+    done_share: float = 0.0
+    left_s: float | None = None
     audio_s: float = 0.0
     seconds: float = 0.0
     audio_s_per_s: float = 0.0
@@ -61,9 +70,11 @@ class CorpusSummary:
 class _OpenFile:
     """A recording between its first window and its written output."""
 
+    index: int
     source: AudioFile
     info: AudioFileState
     rows: Rows
+    windowed: bool = False
     pending: int = 0  # windows handed to the batch and not embedded yet
     end: End | None = None
     error: str | None = None
@@ -76,13 +87,14 @@ def embed_files(
     *,
     kind: str = "scene",
     dtype: str = "float32",
-    window_s: float | None = None,
+    window_s: float | str | None = AUTO,
     hop_s: float | None = None,
     workers: int | None = None,
     batch_seconds: float | None = None,
     channel: str | int = "mix",
     resampler: str = "soxr",
     segments: str | os.PathLike[str] | None = None,
+    clock: bool = False,
     overwrite: bool = False,
     progress: Callable[[CorpusSummary], None] | None = None,
 ) -> CorpusSummary:
@@ -95,15 +107,18 @@ def embed_files(
         kind: "scene" (one embedding a recording or window) or "timestamps" (one a step).
         dtype: of the stored embeddings, "float32" or "float16".
         window_s: seconds; recordings are read and embedded window by window, each by itself, at constant memory.
+            "auto": those longer than `LONG_S` (5 minutes) are, in windows of `LONG_WINDOW_S` (scenes 10 s, timestamps
+            60 s); the others are whole. None: all are whole.
         hop_s: seconds from one window's start to the next, at most window_s, which is the default; scenes only.
         workers: decoding threads; default: as many as CPU cores, at most 4.
         batch_seconds: audio handed to the model at once; default 60 on a CPU, 600 on a GPU.
         channel: "mix" (the mean), "left", "right", a number from 1, or "each" (every one by itself, as NAME.ch1, ...).
         resampler: "soxr", or "resampy" as the originals of HEAR 2021; the latter takes recordings whole.
         segments: a table of recordings, starts and ends, see `segments.py`: one scene embedding a row.
+        clock: add the time of day of each embedding, where the recording's name tells it, see `clock.py`.
         overwrite: replace what is there. Otherwise what was finished with the same settings is kept and skipped, and
             other settings are refused.
-        progress: called after each recording with the summary so far.
+        progress: called after each batch and recording with the summary so far.
 
     Returns:
         What was done; recordings that failed are listed in `failed` and have no output.
@@ -112,8 +127,11 @@ def embed_files(
         UsageError: an option out of range, nothing to embed, or an output of other settings.
     """
     check_options(kind, dtype, window_s, hop_s, workers, batch_seconds)
+    check_output(output)
     if segments is not None:
         check_segments(kind, window_s)
+        window_s = None
+    seconds, from_s = windows(window_s, kind)
     with recordings(paths, channel=channel, segments=segments) as (sources, failures):
         return embed_audio_files(
             sources,
@@ -122,13 +140,15 @@ def embed_files(
             model,
             kind=kind,
             dtype=dtype,
-            window_s=window_s,
+            window_s=seconds,
+            windows_from_s=from_s,
             hop_s=hop_s,
             workers=workers,
             batch_seconds=batch_seconds,
             channel=channel,
             resampler=resampler,
             segments=segments is not None,
+            clock=clock,
             overwrite=overwrite,
             progress=progress,
         )
@@ -149,18 +169,30 @@ def embed_audio_files(
     channel: str | int = "mix",
     resampler: str = "soxr",
     segments: bool = False,
+    windows_from_s: float | None = None,
+    clock: bool = False,
     overwrite: bool,
     progress: Callable[[CorpusSummary], None] | None,
 ) -> CorpusSummary:
-    """`embed_files` of what `recordings` found; its options were checked."""
-    if not os.fspath(output):
-        raise UsageError("The output's name is empty. Give a folder, or a name that ends in .parquet.")
+    """`embed_files` of what `recordings` found; its options were checked.
+
+    windows_from_s: recordings that are not longer are whole, whatever `window_s` says; None: all have windows.
+    """
     settings = embedding_settings(
-        model, kind, dtype, window_s, hop_s, channel=channel_of(channel), resampler=resampler, segments=segments
+        model,
+        kind,
+        dtype,
+        window_s,
+        hop_s,
+        channel=channel_of(channel),
+        resampler=resampler,
+        segments=segments,
+        windows_from_s=windows_from_s,
+        clock=clock,
     )
     summary = CorpusSummary(os.fspath(output), settings.as_dict(), files=len(sources) + len(failures), failed=failures)
     target = Path(output)
-    is_table = target.suffix.lower() == ".parquet"
+    is_table = target.suffix.lower() == TABLE
     target_of: type[ParquetOutput] | type[NpzOutput] = ParquetOutput if is_table else NpzOutput
     try:
         with only_writer(_made_ready(target, is_table), target):  # before anything is read, or removed
@@ -169,6 +201,8 @@ def embed_audio_files(
                 out.refuse_others(sources)
                 todo = _todo(sources, out, summary)
                 run = _CorpusEmbedder(model, settings, out, summary, progress or (lambda _: None))
+                if not overwrite:
+                    run.find_unfinished(todo)
                 run.go(todo, workers or min(4, os.cpu_count() or 1), batch_seconds)
                 out.finish()
             finally:
@@ -176,7 +210,7 @@ def embed_audio_files(
     except OSError as error:  # what a recording's own file can raise is caught where it is read
         raise HearModelsError(
             f"{shown(target)} cannot be written: {error.strerror or error}. "
-            "Finished recordings are kept; the same command goes on from here."
+            "Finished recordings and windows are kept; the same command goes on from here."
         ) from error
     return summary
 
@@ -193,6 +227,7 @@ def _made_ready(target: Path, is_table: bool) -> Path:
 
 def _todo(sources: list[AudioFile], out: Output, summary: CorpusSummary) -> list[tuple[AudioFile, AudioFileState]]:
     todo = []
+    done = []
     for source in sources:
         try:
             info = AudioFileState.of(source)
@@ -205,8 +240,10 @@ def _todo(sources: list[AudioFile], out: Output, summary: CorpusSummary) -> list
             summary.failed.append(Failure(str(source.path), f"{shown(source.path)}: {problem}"))
         elif out.is_done(source, info):
             summary.skipped += 1
+            done.append(source.name)
         else:
             todo.append((source, info))
+    forget(out.folder, done)  # a run was killed between writing them and this
     return todo
 
 
@@ -224,9 +261,26 @@ class _CorpusEmbedder:
         self.model, self.settings, self.out, self.summary, self.progress = model, settings, out, summary, progress
         self.writes = WriteBehind(out, self._written, self._refused)
         self.idle_s = 0.0  # how long the model has waited for decoded audio
+        self.done: dict[int, Done] = {}  # by index: what an earlier run embedded of recordings that it did not finish
+        self.open: dict[int, _OpenFile] = {}  # those that are not finished, by index
+        self.work = Progress()
+
+    def find_unfinished(self, todo: list[tuple[AudioFile, AudioFileState]]) -> None:
+        """Look for windows that an earlier run finished."""
+        for index, (source, info) in enumerate(todo):
+            kept = self._kept(source, info)
+            if kept is not None and (done := kept.find()).windows:
+                self.done[index] = done
+
+    def _kept(self, source: AudioFile, info: AudioFileState) -> Unfinished | None:
+        """Where a recording's windows are kept until it is finished; None where it has none."""
+        if self.settings.window_s is None or source.segments is not None:
+            return None
+        return Unfinished(self.out.folder, self.settings.of(math.inf), info)
 
     def go(self, todo: list[tuple[AudioFile, AudioFileState]], workers: int, batch_seconds: float | None) -> None:
         """Embed all of `todo`."""
+        self.work.begin([info.bytes for _, info in todo])
         self.progress(self.summary)
         began = time.perf_counter()
         rate = self.settings.sample_rate
@@ -237,13 +291,19 @@ class _CorpusEmbedder:
             rate,
             window_samples=None if self.settings.window_s is None else round(self.settings.window_s * rate),
             hop_samples=None if self.settings.hop_s is None else round(self.settings.hop_s * rate),
+            longer_than_s=self.settings.windows_from_s,
+            done=self.done,
             resampler=self.settings.resampler,
             workers=workers,
             ahead_s=AHEAD_BATCHES * seconds,
         )
-        files: dict[int, _OpenFile] = {}  # the one that is being read
         clips = len(todo) if self.settings.window_s is None else os.cpu_count() or 1
-        with closing(Encoders.of(self.model, device, clips)) as encoders, closing(self.writes), prefetcher:
+        with (
+            closing(Encoders.of(self.model, device, clips)) as encoders,
+            closing(self.writes),
+            prefetcher,
+            self._keeping_windows(),
+        ):
             stream: ClipStream[tuple[_OpenFile, Window]] = ClipStream(
                 encoders,
                 device,
@@ -255,13 +315,13 @@ class _CorpusEmbedder:
             waited_s, idle = 0.0, 1.0
             for index, item in prefetcher:
                 self.idle_s += (prefetcher.wait_s - waited_s) * (idle + encoders.idle_share) / 2
-                if index not in files:
-                    files = {index: _OpenFile(*todo[index], Rows(self.out.folder, self.settings.dtype))}
-                file = files[index]
+                file = self._file(index, *todo[index], item)
                 if isinstance(item, End):
                     file.end, file.error = item, file.error or item.error
                     self._finish_if_done(file)
                 else:
+                    if item.is_part and not file.windowed:
+                        self._has_windows(file)
                     file.pending += 1
                     for batch in stream.add((file, item), item.samples):
                         self._take(batch)
@@ -272,9 +332,45 @@ class _CorpusEmbedder:
             self.writes.finish()
         self._measure(began)
 
+    @contextmanager
+    def _keeping_windows(self) -> Iterator[None]:
+        """Ctrl-C, a full disk, a fault: the windows of what is not finished are kept."""
+        try:
+            yield
+        finally:
+            for file in self.open.values():
+                if file.rows.kept is not None:
+                    file.rows.kept.close()
+
+    def _file(self, index: int, source: AudioFile, info: AudioFileState, item: Window | End) -> _OpenFile:
+        """The recording that is being read, with what an earlier run embedded of it before the first `item` of this."""
+        if index not in self.open:
+            rows = Rows(self.out.folder, self.settings.dtype, self._kept(source, info))
+            file = self.open[index] = _OpenFile(index, source, info, rows)
+            done = self.done.get(index)
+            if done is not None and rows.kept is not None:
+                for block in rows.kept.blocks():
+                    rows.append(*block)
+                self._has_windows(file)
+                seconds = done.n_samples / self.settings.sample_rate
+                self.summary.resumed_s += seconds
+                whole_s = item.recording_s if isinstance(item, Window) else item.duration_s
+                if whole_s:
+                    self.work.was_done(index, seconds / whole_s)
+                if rows.kept.done != done:
+                    file.error = f"{shown(source.path)}: its finished windows were changed meanwhile. Run it again."
+        return self.open[index]
+
+    def _has_windows(self, file: _OpenFile) -> None:
+        file.windowed = True
+        if self.settings.windows_from_s is not None:
+            self.summary.windowed += 1
+            self.progress(self.summary)
+
     def _measure(self, began: float) -> None:
         summary = self.summary
         summary.seconds = time.perf_counter() - began
+        summary.done_share, summary.left_s = self.work.share, self.work.left_s
         summary.decode_wait_share = round(self.idle_s / max(summary.seconds, 1e-9), 4)
         summary.audio_s_per_s = round(summary.audio_s / max(summary.seconds, 1e-9), 1)
 
@@ -317,9 +413,14 @@ class _CorpusEmbedder:
     def _store(self, batch: list[tuple[_OpenFile, Window]], results: list[tuple[np.ndarray, np.ndarray]]) -> None:
         for (file, window), (rows, times) in zip(batch, results, strict=True):
             file.pending -= 1
+            end_sample = window.start_sample + len(window.samples)
             try:
                 file.rows.append(rows, times)
+                if file.windowed and file.rows.kept is not None:
+                    file.rows.kept.add(rows, times, end_sample)
                 self.summary.audio_s += len(window.samples) / self.settings.sample_rate
+                if window.recording_s:
+                    self.work.part(file.index, end_sample / self.settings.sample_rate / window.recording_s)
             except HearModelsError as error:
                 file.error = f"{shown(file.source.path)}: {error}"
             self._finish_if_done(file)
@@ -332,6 +433,10 @@ class _CorpusEmbedder:
     def _finish_if_done(self, file: _OpenFile) -> None:
         if file.end is None or file.pending:
             return
+        del self.open[file.index]
+        self.work.part(file.index, 1.0)
+        if not file.windowed:
+            file.rows.kept = None
         if file.error is None:
             end = file.end
             self.summary.notes += [Failure(str(file.source.path), f"{shown(file.source.path)} {n}") for n in end.notes]
@@ -339,6 +444,8 @@ class _CorpusEmbedder:
             self.writes.write(file.source, info, file.rows)
             return
         file.rows.close()
+        if file.rows.kept is not None:
+            file.rows.kept.remove()
         self.summary.failed.append(Failure(str(file.source.path), file.error))
         self.progress(self.summary)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from hear_models.corpus.discover import AudioFile
@@ -21,7 +23,10 @@ from hear_models.version import __version__
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """Everything that changes an embedding. Two outputs with equal settings may stand in one folder or table."""
+    """Everything that changes an embedding. Two outputs with equal settings may stand in one folder or table.
+
+    windows_from_s: recordings above so many seconds have windows, others are whole; None: all have, with `window_s`.
+    """
 
     model: str
     family: str
@@ -37,9 +42,18 @@ class EmbeddingSettings:
     segments: bool = False
     model_options: dict[str, Any] = field(default_factory=dict)
     hear_models: str = __version__
+    windows_from_s: float | None = None
+    clock: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def of(self, duration_s: float) -> EmbeddingSettings:
+        """What they come to for a recording of that length: with windows, or without."""
+        if self.windows_from_s is None:
+            return self
+        window_s = self.window_s if duration_s > self.windows_from_s else None
+        return replace(self, window_s=window_s, windows_from_s=None)
 
 
 @dataclass(frozen=True)
@@ -104,6 +118,8 @@ def embedding_settings(
     channel: str | int = "mix",
     resampler: str = "soxr",
     segments: bool = False,
+    windows_from_s: float | None = None,
+    clock: bool = False,
 ) -> EmbeddingSettings:
     """The settings of a run with this model."""
     checkpoint = model.checkpoint
@@ -125,6 +141,8 @@ def embedding_settings(
         resampler=resampler,
         segments=segments,
         model_options={**options, "dtype": compute},
+        windows_from_s=windows_from_s,
+        clock=clock,
     )
 
 
@@ -136,9 +154,35 @@ def refuse_mixture(
     replaceable: whether `overwrite` would replace it.
     """
     for key, value in wanted.as_dict().items():
-        if found.get(key) != value:
+        if found.get(key, _BEFORE.get(key)) != value:
             advice = ", or replace what is there with --overwrite" if replaceable else ", or remove what is there"
+            if key in ("window_s", "windows_from_s"):
+                before, now = _windows_as_said(found), _windows_as_said(wanted.as_dict())
+                raise UsageError(
+                    f"{shown(where)} was made {before}, this run is {now}. "
+                    f"Say so here too, choose another --output{advice}."
+                )
             raise UsageError(
                 f"{shown(where)} was made with {key} = {found.get(key)!r}, this run has {value!r}. "
                 f"Choose another --output{advice}."
             )
+
+
+_BEFORE = {"clock": False}  # what a setting was before there was a choice
+
+
+def _windows_as_said(settings: Mapping[str, Any]) -> str:
+    """How recordings are cut, in words and as options."""
+    window_s, from_s = settings.get("window_s"), settings.get("windows_from_s")
+    if window_s is None:
+        return "without windows (--window 0)"
+    hop = "" if settings.get("hop_s") is None else f" --hop {settings['hop_s']:g}"
+    if from_s is None:
+        return f"in windows of {window_s:g} s (--window {window_s:g}{hop})"
+    return f"in windows of {window_s:g} s where recordings are longer than {from_s:g} s (no --window)"
+
+
+def window_ends_ms(starts_ms: np.ndarray, window_s: float | None, duration_s: float) -> np.ndarray:
+    """Where windows end: the last one with the recording. None: the whole of it is one."""
+    lengths_ms = 1000.0 * (math.inf if window_s is None else window_s)
+    return np.minimum(np.asarray(starts_ms, np.float64) + lengths_ms, 1000.0 * duration_s)

@@ -25,7 +25,8 @@ class Output(Protocol):
     """Where embeddings go: `NpzOutput` or `ParquetOutput`.
 
     `folder`: where it works, for temporary files. `threads`: how many recordings it can write at a time.
-    `why_not`: why it cannot take a recording, as a sentence.
+    `why_not`: why it cannot take a recording, as a sentence. `write`: a recording whose windows are kept (`rows.kept`)
+    is on the disk afterwards.
     """
 
     folder: Path
@@ -75,6 +76,8 @@ class WriteBehind:
     def _write(self, source: AudioFile, info: AudioFileState, rows: Rows) -> None:
         try:
             self.out.write(source, info, rows)
+            if rows.kept is not None:
+                rows.kept.remove()
         finally:
             rows.close()
 

@@ -7,6 +7,7 @@ give the same samples.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import warnings
@@ -119,9 +120,35 @@ def windows_of(
     window_samples: int | None,
     hop_samples: int | None = None,
     resampler: str = "soxr",
+    *,
+    longer_than_s: float | None = None,
+    first: int = 0,
 ) -> Iterator[np.ndarray]:
-    """`stream_windows` of a recording that is open already; window_samples=None gives the whole as one window."""
+    """`stream_windows` of a recording that is open already; window_samples=None gives the whole as one window.
+
+    Args:
+        recording, sample_rate, window_samples, hop_samples, resampler: as above.
+        longer_than_s: recordings that are not longer are given whole, too.
+        first: the window to begin with, of a recording that has windows. What lies before is decoded all the same: a
+            resampler that begins anew, or a decoder, gives other last bits.
+    """
     _check_rate(sample_rate)
+    blocks: Iterator[np.ndarray] | None = None
+    held: list[np.ndarray]
+    if longer_than_s is not None and window_samples is not None and not first:
+        if recording.frames is not None:
+            is_long = recording.frames / recording.sample_rate > longer_than_s
+        else:  # only decoding tells
+            is_long, blocks = _longer_than(
+                round(longer_than_s * sample_rate), _resampled(recording, sample_rate, 0, None, resampler)
+            )
+        if not is_long and blocks is not None:
+            held = list(blocks)
+            if not held:
+                raise _no_samples(recording)
+            yield np.concatenate(held)
+            return
+        window_samples = window_samples if is_long else None
     if window_samples is None:
         whole = _at_once(recording, sample_rate, 0, None, resampler)
         if not len(whole):
@@ -133,9 +160,8 @@ def windows_of(
         raise UsageError(
             f"A hop of {hop_samples} samples does not fit windows of {window_samples}. Give 1 <= hop <= window."
         )
-    held: list[np.ndarray] = []
-    n_held = n_windows = 0
-    for block in _resampled(recording, sample_rate, 0, None, resampler):
+    held, n_held, n_windows = [], 0, first
+    for block in _from(first * hop_samples, blocks or _resampled(recording, sample_rate, 0, None, resampler)):
         held.append(block)
         n_held += len(block)
         if n_held < window_samples:
@@ -151,6 +177,27 @@ def windows_of(
         yield np.concatenate(held)
     elif not n_windows:
         raise _no_samples(recording)
+
+
+def _longer_than(n_samples: int, blocks: Iterator[np.ndarray]) -> tuple[bool, Iterator[np.ndarray]]:
+    """Whether there are more samples than that in the blocks, and the same blocks."""
+    head: list[np.ndarray] = []
+    n = 0
+    for block in blocks:
+        head.append(block)
+        n += len(block)
+        if n > n_samples:
+            return True, itertools.chain(head, blocks)
+    return False, iter(head)
+
+
+def _from(start: int, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same blocks from a sample on."""
+    for block in blocks:
+        dropped = min(start, len(block))
+        start -= dropped
+        if dropped < len(block):
+            yield block[dropped:]
 
 
 def segments_of(

@@ -30,7 +30,8 @@ SLOWEST_HZ, FASTEST_HZ = 50, 10_000_000  # sample rates of sound; others are sli
 class Recording(Protocol):
     """An open recording. `frames` is None where only decoding to the end can tell.
 
-    `notes`: sentences on what was odd, to follow the file's name; complete once all blocks were read.
+    `expected_s`: how long it seems to be, for a person who waits; None where nothing tells. `notes`: sentences on what
+    was odd, to follow the file's name; complete once all blocks were read.
     """
 
     path: Path
@@ -40,6 +41,9 @@ class Recording(Protocol):
 
     @property
     def notes(self) -> list[str]: ...
+
+    @property
+    def expected_s(self) -> float | None: ...
 
     def blocks(self, start_frame: int = 0, n_frames: int | None = None) -> Iterator[np.ndarray]:
         """Yield float32 [frames] blocks of the chosen channel, from `start_frame` on."""

@@ -64,6 +64,10 @@ class FfmpegRecording:
     def notes(self) -> list[str]:
         return self.listener.notes
 
+    @property
+    def expected_s(self) -> float | None:
+        return self._said_s(self._input_log())
+
     def _command(self, *options: str) -> list[str]:
         return [
             *(self._program, "-nostdin", "-hide_banner", "-nostats", "-v", "level+info", "-threads", "1"),
@@ -160,12 +164,14 @@ class FfmpegRecording:
     def _promised_s(self) -> float | None:
         """Seconds that the container says, if it says so itself and has nothing but one audio track."""
         log = self._input_log()
+        if "Estimating duration" in log or len(re.findall(r"^\[info\]   Stream #0:", log, re.MULTILINE)) != 1:
+            return None
+        return self._said_s(log)
+
+    def _said_s(self, log: str) -> float | None:
+        """Seconds that ffmpeg says before it decodes: what the container says, or a guess by its rate."""
         found = _DURATION.search(log)
-        if (
-            not found
-            or "Estimating duration" in log
-            or len(re.findall(r"^\[info\]   Stream #0:", log, re.MULTILINE)) != 1
-        ):
+        if not found:
             return None
         hours, minutes, seconds, start = found.groups()
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - max(0.0, float(start or 0))

@@ -50,6 +50,10 @@ class SndfileRecording:
     def notes(self) -> list[str]:
         return [*self._notes, *self.listener.notes]
 
+    @property
+    def expected_s(self) -> float | None:
+        return None if self.frames is None else self.frames / self.sample_rate
+
     def _open(self, index: int) -> soundfile.SoundFile:
         if self.parts:
             file = soundfile.SoundFile(PartReader(self.path, self.parts[index]))

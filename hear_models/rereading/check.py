@@ -11,6 +11,7 @@ from hear_models.checkpoints.safetensors_file import verify
 from hear_models.checkpoints.sealed import read_sealed
 from hear_models.corpus.npz import is_ours, read_whole
 from hear_models.corpus.parquet import verify_table
+from hear_models.corpus.unfinished import BEGIN, END, verify_unfinished
 from hear_models.errors import CheckpointError, FileError, HearModelsError, UsageError
 from hear_models.evaluation.embeddings.embedding_cache import DONE, KEY_FILE, damaged_files
 from hear_models.evaluation.runs.record import is_record, read_record
@@ -151,6 +152,12 @@ KINDS = (
         _ends(".parquet"),
         verify_table,
         "Embed the recordings again with --overwrite; a part of a table can be deleted by itself.",
+    ),
+    _Kind(
+        "unfinished recording",
+        lambda path: path.name.startswith(BEGIN) and path.name.endswith(END),
+        verify_unfinished,
+        "The next run goes on where it is whole.",
     ),
     _Kind(
         "features",

@@ -21,12 +21,12 @@ from hear_models.tasks.check_labels import (
     canonical,
     classes_without_clips,
     divisions,
-    label_text,
     late_and_tiny_events,
     loosely,
     unknown_metric,
 )
-from hear_models.tasks.known_tasks import RATES, differences, known_tasks, origin_of
+from hear_models.tasks.known_tasks import RATES, known_tasks
+from hear_models.tasks.origin import UNOFFICIAL, Content, differences, origin_of
 from hear_models.tasks.resample_task import unfinished
 from hear_models.tasks.task import (
     EVENT,
@@ -35,6 +35,7 @@ from hear_models.tasks.task import (
     TaskError,
     begins_with_mark,
     item_problem,
+    labels_said,
     metadata_problem,
     read_items,
     read_task_json,
@@ -195,19 +196,19 @@ def _check_content(
     """Counts, labels that are never said, and what is known to trip the kit."""
     counts = {split: len(items) for split, items in splits.items()}
     report.clips = sum(counts.values())
-    report.origin = origin_of(report.name, metadata, report.clips, len(labels))
-    known = known_tasks().get(report.name)
-    if known and not metadata.get("synthetic"):
-        for difference in differences(report.name, metadata, report.clips, len(labels)):
-            report.add(WARNING, f"not the published task ({difference}); results are marked unofficial")
-        if known.note and report.origin != "official":
+    said = labels_said(splits)
+    content = Content(metadata, counts, labels, said)
+    report.origin = origin_of(report.name, content)
+    if known := known_tasks().get(report.name):
+        for difference in differences(report.name, content) if report.origin == UNOFFICIAL else []:
+            report.add(WARNING, f"not the published task ({difference}); results are marked {UNOFFICIAL}")
+        if known.note and report.origin == UNOFFICIAL:
             report.add(NOTE, f"published description: {known.note}")
     for same in alike(labels, canonical):
         report.add(ERROR, f"one label in {len(same)} Unicode spellings: {', '.join(map(ascii, same))}. Write one")
     for same in alike(labels, loosely):
         if len({canonical(label) for label in same}) > 1:
             report.add(WARNING, f"labels that differ in case, spaces or form only: {', '.join(map(repr, same))}")
-    said = Counter(label_text(entry) for items in splits.values() for entries in items.values() for entry in entries)
     unused = [label for label in labels if label not in said]
     if unused:
         report.add(WARNING, f"{len(unused)} of {len(labels)} labels occur in no clip: {_few(unused)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from hear_models.metrics.clips import SCENE_METRICS
 from hear_models.metrics.events import EVENT_METRICS
-from hear_models.tasks.task import EVENT, METADATA
+from hear_models.tasks.task import EVENT, METADATA, label_text
 
 Splits = Mapping[str, Mapping[str, Sequence[Any]]]  # split → file → labels or events
 SECONDS_A_MS = 1000.0
@@ -50,11 +50,6 @@ def divisions(splits: Sequence[str]) -> Iterator[tuple[str, str, tuple[str, ...]
     folds = sorted(splits)
     for test, valid in zip(folds, folds[1:] + folds[:1], strict=True):
         yield test, valid, tuple(fold for fold in folds if fold not in (test, valid))
-
-
-def label_text(entry: Any) -> str:
-    """The label of an entry of SPLIT.json, of an event too, as the vocabulary writes it."""
-    return str(entry["label"] if isinstance(entry, dict) else entry)
 
 
 def classes_without_clips(labels: Sequence[str], splits: Splits, metrics: Sequence[str]) -> Iterator[str]:

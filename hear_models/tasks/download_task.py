@@ -7,7 +7,6 @@ tasks, since the released kit takes every entry of that folder for a task.
 from __future__ import annotations
 
 import datetime
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from hear_models.fetching.download import digests, fetch
 from hear_models.fetching.known import KnownFiles
 from hear_models.fetching.listing import Place, Remote
 from hear_models.fetching.unpacking import unpack
-from hear_models.files import unwritable
+from hear_models.files import remove_folder, remove_left_over, unwritable
 from hear_models.locks import beside, only_writer
 from hear_models.tasks.check import Finding, TaskReport, check_task
 from hear_models.tasks.known_tasks import ARCHIVE_RATE, RATES, RECORD_NUMBER, KnownTask, known_tasks
@@ -153,6 +152,7 @@ def download(
         )
     lock = options.lock if options.lock is not None else downloads(tasks_dir) / LOCK
     known = KnownFiles(lock)
+    remove_left_over(downloads(tasks_dir))
     for step in planned.steps:
         folder = tasks_dir / step.task.folder
         with only_writer(beside(downloads(tasks_dir) / step.task.folder), folder, "folder", wait=tell):
@@ -160,11 +160,7 @@ def download(
             now = _step(tasks_dir, step.task, step.archive_bytes, options)  # another run may have been there
             if now.to_unpack:
                 _fetch(step.task, planned.remotes, archive, known, tell, progress)
-                tell(f"{step.task.folder}: unpacking")
-                unpack(archive, folder, lambda n, name=step.task.folder: progress(f"{name}: {n} files unpacked"))  # type: ignore[misc]
-            report = _made_and_checked(folder, options, tell, progress)
-            if options.only_rate and options.rate != ARCHIVE_RATE:
-                _delete(folder / str(ARCHIVE_RATE), downloads(tasks_dir))
+            report = make_task(archive if now.to_unpack else None, folder, ARCHIVE_RATE, options, tell, progress)
             if not options.keep_archives:
                 archive.unlink(missing_ok=True)
         rates = tuple(read_task(folder).rates())
@@ -217,16 +213,28 @@ def _fetch(
     known.note(task.folder, _record().address, {archive.name: got}, datetime.date.today().isoformat())
 
 
-def _made_and_checked(folder: Path, options: Options, tell: Tell, progress: Tell) -> TaskReport:
-    """The clips at the rate, and a report without errors."""
+def make_task(
+    archive: Path | None, folder: Path, source_rate: int, options: Options, tell: Tell, progress: Tell
+) -> TaskReport:
+    """An archive unpacked to `folder`, the clips at the rate made from those at `source_rate`; a report without errors.
+
+    Args:
+        archive: None: it is unpacked already.
+
+    Raises HearModelsError: the archive, or a task that is broken; FileError: the disk.
+    """
 
     def of_clips(done: int, total: int) -> None:
         progress(f"{folder.name}: {done} of {total} clips at {options.rate} Hz")
 
+    remove_left_over(folder)
+    if archive is not None:
+        tell(f"{folder.name}: unpacking")
+        unpack(archive, folder, lambda n: progress(f"{folder.name}: {n} files unpacked"))
     if not (folder / str(options.rate)).is_dir():
         tell(f"{folder.name}: resampling to {options.rate} Hz")
         resample_task(
-            read_task(folder), options.rate, source_rate=ARCHIVE_RATE, workers=options.workers, progress=of_clips
+            read_task(folder), options.rate, source_rate=source_rate, workers=options.workers, progress=of_clips
         )
     tell(f"{folder.name}: checking")
     report = check_task(folder, sample_rates=(options.rate,))
@@ -236,16 +244,15 @@ def _made_and_checked(folder: Path, options: Options, tell: Tell, progress: Tell
             f"{folder} is not whole: {first.text}. `hear-models tasks check {folder.parent} {folder.name}` says all; "
             "move the folder away, and run the same command again."
         )
+    if options.only_rate and options.rate != source_rate:
+        _delete(folder / str(source_rate), downloads(folder.parent))
     return report
 
 
 def _delete(clips: Path, aside: Path) -> None:
     """Delete a folder of clips, which has its name to the end or not at all."""
     if clips.is_dir():
-        gone = aside / f".{clips.parent.name}-{clips.name}.gone"
         try:
-            shutil.rmtree(gone, ignore_errors=True)
-            os.rename(clips, gone)
-            shutil.rmtree(gone)
+            remove_folder(clips, aside)
         except OSError as error:
             raise FileError(f"{clips} cannot be deleted: {error.strerror or error}. Check its permissions.") from None

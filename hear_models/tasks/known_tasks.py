@@ -1,4 +1,4 @@
-"""The 19 tasks of HEAR 2021 as data, and whether a task folder is one of them, another, a toy or a user's own."""
+"""The 19 tasks of HEAR 2021 as data; `origin.py` says whether a folder is one of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ RECORD = f"https://zenodo.org/record/{RECORD_NUMBER}/files"
 ARCHIVE_RATE = 48000  # Hz, the only one there
 ALL_RATES = "gs:// and s3://hear2021-archive/tasks/ (requester pays)"
 RATES = (16000, 22050, 32000, 44100, 48000)  # Hz, those of the archives
-OFFICIAL, UNOFFICIAL, SYNTHETIC, USER = "official", "unofficial", "synthetic", "user"
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class KnownTask:
     folder: str  # NAME-VERSION-MODE
     title: str
     paper_name: str | None  # as the papers' tables call it; None outside of their ten tasks
+    short: str  # the head of a column: the paper's name, or one of that kind
     embedding_type: str
     prediction_type: str
     split_mode: str
@@ -33,6 +33,10 @@ class KnownTask:
     n_clips: int
     n_classes: int
     n_classes_stated: bool  # False: inferred from the corpus, not from HEAR's own pages
+    labels: tuple[str, ...]  # empty: not known
+    clips_by_split: Mapping[str, int]  # of the splits of which it is known
+    clips_by_class: int | None  # where every class has as many
+    corpus: tuple[str, ...]  # addresses and MD5 sums of what it was made from; of TensorFlow's data sets "tfds:NAME"
     evaluation: tuple[str, ...]
     hours: float
     tarball: str  # file name with RATE where the sample rate stands
@@ -57,6 +61,7 @@ def _known(entry: Mapping[str, Any]) -> KnownTask:
         folder=entry["folder"],
         title=entry["name"],
         paper_name=entry["paper_ten"],
+        short=entry["paper_ten"] or entry["short"],
         embedding_type=entry["embedding_type"],
         prediction_type=entry["prediction_type"],
         split_mode=entry["split_mode"],
@@ -65,45 +70,17 @@ def _known(entry: Mapping[str, Any]) -> KnownTask:
         n_clips=entry["n_clips"],
         n_classes=entry["n_classes"],
         n_classes_stated=entry["n_classes_stated"],
+        labels=tuple(map(str, entry["labels"] or ())),
+        clips_by_split=entry.get("clips_by_split", {}),
+        clips_by_class=entry.get("clips_by_class"),
+        corpus=tuple(
+            text
+            for source in entry["corpus_sources"]
+            for text in ([f"tfds:{source['tfds']}"] if "tfds" in source else [source["url"], source["md5"]])
+        ),
         evaluation=tuple(entry["evaluation"]),
         hours=entry["hours"],
         tarball=entry["tarball"],
         tarball_name_seen=entry["tarball_name_seen"] is not None,
         note=entry["note"],
     )
-
-
-def differences(folder_name: str, metadata: Mapping[str, Any], n_clips: int, n_labels: int) -> list[str]:
-    """What sets a folder of a known name apart from the published task, a clause each; empty: nothing does.
-
-    Raises KeyError for a name that is none of the known tasks.
-    """
-    known = known_tasks()[folder_name]
-    compared = {
-        "embedding_type": (metadata.get("embedding_type"), known.embedding_type),
-        "prediction_type": (metadata.get("prediction_type"), known.prediction_type),
-        "split_mode": (metadata.get("split_mode"), known.split_mode),
-        "splits": (sorted(map(str, metadata.get("splits") or [])), sorted(known.splits)),
-        "primary metric": ((metadata.get("evaluation") or [None])[0], known.evaluation[0]),
-        "sample_duration": (metadata.get("sample_duration"), known.clip_s),
-        "clips": (n_clips, known.n_clips),
-    }
-    if known.n_classes_stated:
-        compared["labels"] = (n_labels, known.n_classes)
-    return [f"{what}: {_plain(got)}, published {_plain(want)}" for what, (got, want) in compared.items() if got != want]
-
-
-def _plain(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)
-
-
-def origin_of(folder_name: str, metadata: Mapping[str, Any], n_clips: int, n_labels: int) -> str:
-    """OFFICIAL, UNOFFICIAL (a known name, another content), SYNTHETIC (the metadata say so) or USER.
-
-    `folder_name` decides which task it is, never the metadata's `task_name` (Mridangam Tonic's is Stroke's).
-    """
-    if metadata.get("synthetic"):
-        return SYNTHETIC
-    if folder_name not in known_tasks():
-        return USER
-    return UNOFFICIAL if differences(folder_name, metadata, n_clips, n_labels) else OFFICIAL

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hear_models.datasets.clip_table import Clip, Table, read_table
 from hear_models.errors import AudioFileError, UsageError
 from hear_models.pipeline.audio import read_audio
 from hear_models.tasks.check import Finding, check_task
 from hear_models.tasks.check_labels import alike, canonical
-from hear_models.tasks.clip_table import Clip, Table, read_table
 from hear_models.tasks.known_tasks import RATES, known_tasks
 from hear_models.tasks.splitting import draw_splits
 from hear_models.tasks.task import EVENT, MULTICLASS, MULTILABEL, SCENE, TaskError

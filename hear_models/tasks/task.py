@@ -13,14 +13,15 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hear_models.errors import FileError, HearModelsError, UsageError
 from hear_models.foreign import LFS_POINTER, read_json, read_text
-from hear_models.tasks.known_tasks import known_tasks, origin_of
+from hear_models.tasks.known_tasks import known_tasks
+from hear_models.tasks.origin import Content, origin_of
 
 LARGEST_TABLE = 1 << 29  # bytes of a split or a vocabulary
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
@@ -97,6 +98,7 @@ def read_task(folder: str | Path) -> Task:
             if problem := item_problem(file, entries, metadata, known):
                 raise TaskError(f"{path / split}.json: {problem}. `hear-models tasks check` lists everything wrong.")
     duration = metadata["sample_duration"]
+    content = Content(metadata, {split: len(clips) for split, clips in items.items()}, labels, labels_said(items))
     return Task(
         folder=path,
         name=name,
@@ -108,7 +110,7 @@ def read_task(folder: str | Path) -> Task:
         evaluation=tuple(metadata["evaluation"]),
         labels=labels,
         metadata=metadata,
-        origin=origin_of(name, metadata, sum(map(len, items.values())), len(labels)),
+        origin=origin_of(name, content),
         _items=items,
     )
 
@@ -150,10 +152,11 @@ def task_folders(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Path]:
 def is_called(folder_name: str, wanted: str) -> bool:
     """Whether a user who says `wanted` means that folder."""
     known = known_tasks().get(folder_name)
-    paper_name = known.paper_name if known else None
     if folder_name == wanted or folder_name.startswith(f"{wanted}-"):
         return True
-    return paper_name is not None and wanted.lower() in (PAPER_TEN, paper_name.lower())
+    return known is not None and (
+        wanted.lower() == known.short.lower() or (wanted.lower() == PAPER_TEN and known.paper_name is not None)
+    )
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -262,6 +265,16 @@ def item_problem(file: str, entries: Any, metadata: dict[str, Any], labels: froz
         if str(label) not in labels:
             return f"{file}: the label {label!r} is not in {VOCABULARY}"
     return None
+
+
+def label_text(entry: Any) -> str:
+    """The label of an entry of SPLIT.json, of an event too, as the vocabulary writes it."""
+    return str(entry["label"] if isinstance(entry, dict) else entry)
+
+
+def labels_said(splits: Mapping[str, Mapping[str, Sequence[Any]]]) -> Counter[str]:
+    """How many entries carry each label, over all splits."""
+    return Counter(label_text(entry) for items in splits.values() for entries in items.values() for entry in entries)
 
 
 def _is_time(value: Any) -> bool:

@@ -55,6 +55,18 @@ def data_sha256(task: Task, sample_rate: int) -> str:
     return total.hexdigest()
 
 
+def tables_sha256(folder: Path) -> str:
+    """sha256 over metadata, vocabulary and every SPLIT.json of a task folder: all that `read_task` reads but its name.
+
+    Raises TaskError, FileError, OSError.
+    """
+    from hear_models.tasks.task import METADATA, VOCABULARY, read_metadata
+
+    names = [METADATA, VOCABULARY, *(f"{split}.json" for split in read_metadata(folder)["splits"])]
+    digests = (f"{name}\0{file_sha256(folder / name)}\n" for name in names)
+    return hashlib.sha256("".join(digests).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def _memory_file(root: Path, sample_rate: int) -> Path:
     """Outside of the task folder: it may be read-only, and it should stay as it was unpacked."""
     key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]

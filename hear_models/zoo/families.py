@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # beside the families, and none
 GROUND = frozenset(
-    {"errors", "fields", "files", "foreign", "locks", "markdown", "pictures", "resources", "seals", "version"}
+    {"errors", "fields", "files", "foreign", "locks", "markdown", "pages", "pictures", "resources", "seals", "version"}
 )
 
 

@@ -6,11 +6,11 @@ by its address, until it is: a run that was killed at any point is gone on with 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from hear_models.fetching.download import Got, digests, fetch, make_sure_of_room
 from hear_models.fetching.known import Changed, KnownFiles
 from hear_models.fetching.listing import Remote, place_of
 from hear_models.fetching.unpacking import unpack
-from hear_models.files import shown, whole_folder, write_durably
+from hear_models.files import put_back, remove_left_over, shown, whole_folder, write_durably
 from hear_models.locks import beside, only_writer
 from hear_models.resources import cache_folder
 from hear_models.zoo.originals import Candidate, candidates, is_archive, is_end, the_one
@@ -109,6 +109,7 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
     original = original_of(entry)
     if options.address is not None:
         original = replace(original, address=options.address)
+    remove_left_over(fetched_file(name).parent.parent)
     if (there := _there(entry, options)) is not None:
         return there
     licence = entry.manifest.licence
@@ -122,21 +123,17 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
     if original.expects:
         tell(f"expected: {original.expects}")
     target = fetched_file(name)
-    try:
-        target.parent.parent.mkdir(parents=True, exist_ok=True)
-        originals_folder().mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"the cache {shown(cache_folder())} cannot be written: {error.strerror}. Set HEAR_MODELS_CACHE to a folder "
-            "that can."
-        ) from None
     place = place_of(original.address)
     work = originals_folder() / (name if options.by_hand else place.folder)
+    with _storing():
+        target.parent.parent.mkdir(parents=True, exist_ok=True)
+        originals_folder().mkdir(parents=True, exist_ok=True)
     with (
+        _storing(),
         only_writer(beside(target.parent), target.parent, "HEAR_MODELS_CACHE", wait=tell),
         only_writer(beside(work), work, "HEAR_MODELS_CACHE", wait=tell),
     ):
-        _put_back(target.parent)
+        put_back(target.parent)
         if (there := _there(entry, options)) is not None:  # by another run, meanwhile
             return there
         known = KnownFiles(lock_file(options))
@@ -156,6 +153,18 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
         if not options.keep_originals:
             shutil.rmtree(work, ignore_errors=True)
         return done
+
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    """Around what writes to the cache: what the disk refuses is a FileError."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"the cache {shown(cache_folder())} cannot be written: {error.strerror or error}. Make room, or set "
+            "HEAR_MODELS_CACHE to a folder that can."
+        ) from None
 
 
 def _there(entry: ModelEntry, options: FetchOptions) -> FetchedModel | None:
@@ -278,41 +287,18 @@ def _convert(
     folder = fetched_file(entry.name).parent
     make_sure_of_room(folder.parent, local.path.stat().st_size)
     tell("converting")
-    aside = _aside(folder)
-    try:
-        with whole_folder(folder) as made:
-            output = made / "model.safetensors"
-            conversion = _first_that_fits(entry, local, output, passport, options)
-            tell("checking")
-            model = load_resolved(Resolved(entry.name, entry.family, entry, output, None), {})
-            check = self_check(model, entry.name).as_dict()
-            del model
-            rows = {"conversion": conversion, "check": check}
-            write_durably(made / REPORT, json.dumps(rows, default=str).encode())
-            if folder.exists():
-                os.rename(folder, aside)
-    except OSError as error:
-        raise FileError(
-            f"{folder} cannot be written: {error.strerror or error}. Make room, or set HEAR_MODELS_CACHE."
-        ) from None
-    finally:
-        _put_back(folder)
+    with whole_folder(folder, replace=True) as made:
+        output = made / "model.safetensors"
+        conversion = _first_that_fits(entry, local, output, passport, options)
+        tell("checking")
+        model = load_resolved(Resolved(entry.name, entry.family, entry, output, None), {})
+        check = self_check(model, entry.name).as_dict()
+        del model
+        rows = {"conversion": conversion, "check": check}
+        write_durably(made / REPORT, json.dumps(rows, default=str).encode())
     return FetchedModel(
         entry.name, str(folder / "model.safetensors"), conversion["sha256"], True, dict(passport), check
     )
-
-
-def _aside(folder: Path) -> Path:
-    """Where a model lies for the moment in which a newer one takes its place."""
-    return folder.with_name(f".{folder.name}.replaced")
-
-
-def _put_back(folder: Path) -> None:
-    """Undo what a killed run left in that moment."""
-    aside = _aside(folder)
-    if aside.exists() and not folder.exists():
-        os.rename(aside, folder)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _first_that_fits(

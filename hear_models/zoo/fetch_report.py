@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +17,7 @@ from hear_models.checkpoints.safetensors_file import read_header
 from hear_models.errors import FileError, HearModelsError, UsageError
 from hear_models.fetching.download import digests
 from hear_models.fetching.listing import place_of
+from hear_models.files import remove_folder
 from hear_models.foreign import read_json
 from hear_models.locks import beside, only_writer
 from hear_models.resources import cache_folder
@@ -78,7 +78,7 @@ def remove(name: str) -> int:
     for folder in gone:
         with only_writer(beside(folder), folder, "HEAR_MODELS_CACHE"):
             try:
-                shutil.rmtree(folder)
+                remove_folder(folder)
             except OSError as error:
                 raise FileError(
                     f"{folder} cannot be deleted: {error.strerror or error}. Check its permissions."

@@ -118,7 +118,7 @@ def test_two_files_of_one_name_and_a_folder_are_each_tagged_once(run, tagger, tm
 
 
 def test_ctrl_c_is_one_line(run, tagger, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hear_models.corpus.tagging.tag_file", interrupted)
@@ -149,6 +149,49 @@ def test_no_second_of_a_long_recording_is_passed_over(tagger, tmp_path):
     soundfile.write(tmp_path / "long.wav", np.zeros(60 * 8000), 8000)
     tags = tag_file(tmp_path / "long.wav", load_model(tagger), parts=20)
     assert np.diff(tags.times_s).max() <= 0.5 and tags.times_s[0] == 0 and tags.times_s[-1] > 59
+
+
+def test_pieces_of_a_long_recording_say_what_the_whole_says(tmp_path, monkeypatch):
+    """Chunks of 10 s are what a scene is made of; windows of 1 s differ where pieces meet alone."""
+    rng = np.random.default_rng(0)
+    quiet, loud = rng.normal(0, 0.01, 45 * 22050), rng.normal(0, 0.2, 15 * 22050)
+    soundfile.write(tmp_path / "long.flac", np.clip(np.concatenate([quiet, loud, quiet]), -1, 1), 22050)
+    model = load_model("gise51-nano")
+    seen = []
+    whole = tag_file(tmp_path / "long.flac", model, parts=41, piece_s=None)
+    parts = tag_file(
+        tmp_path / "long.flac", model, parts=41, piece_s=20.0, progress=lambda *shares: seen.append(shares)
+    )
+    assert [round(done, 3) for done, _ in seen] == [20, 40, 60, 80, 100, 105] and {of for _, of in seen} == {105.0}
+    assert parts.duration_s == whole.duration_s
+    np.testing.assert_allclose(parts.probability, whole.probability, atol=0.02)
+    assert np.diff(parts.times_s).max() <= 0.51 and (np.diff(parts.times_s) > 0).all()
+    assert parts.windows[(parts.times_s > 46) & (parts.times_s < 59)].max(0).argmax() == whole.windows.max(0).argmax()
+    monkeypatch.setattr("hear_models.corpus.options.LONG_S", 100.0)
+    monkeypatch.setattr("hear_models.corpus.options.LONG_WINDOW_S", {"timestamps": 20.0})
+    by_default = tag_file(tmp_path / "long.flac", model, parts=41)
+    np.testing.assert_array_equal(by_default.windows, parts.windows)
+
+
+def test_long_recordings_are_told_of_and_clock_times_shown(run, tagger, tmp_path, monkeypatch):
+    monkeypatch.setattr("hear_models.corpus.options.LONG_S", 2.0)
+    soundfile.write(tmp_path / "20240501_040000.WAV", np.full(3 * 8000, 0.1), 8000)
+    code, out, err = run("tag", tmp_path / "20240501_040000.WAV", "--model", tagger, "--clock")
+    assert code == 0 and "3.00 s  from 2024-05-01 04:00:00" in out
+    assert err.strip().startswith("recordings longer than") and err.count("\n") == 1
+    code, out, err = run("tag", tmp_path / "20240501_040000.WAV", "--model", tagger, "--window", "0", "--json")
+    assert code == 0 and not err and "clock" not in json.loads(out)["files"][0]
+
+
+def test_bad_recordings_are_left_out_where_that_is_asked_for(run, tagger, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 8000)
+    (tmp_path / "b.wav").write_text("words")
+    code, _, err = run("tag", tmp_path, "--model", tagger)
+    assert code == 1 and "error: 1 file of 2 could not be tagged" in err
+    code, _, err = run("tag", tmp_path, "--model", tagger, "--skip-bad")
+    assert code == 0 and "failed: " in err and "left out: 1 file of 2 could not be tagged" in err
+    code, _, err = run("tag", tmp_path / "b.wav", "--model", tagger, "--skip-bad")
+    assert code == 1, "nothing could be tagged"
 
 
 def test_classes_that_exclude_each_other_share_one_probability(tmp_path):

@@ -37,7 +37,7 @@ def test_folder_and_table_say_the_same(model, recordings, tmp_path, options):
     np.testing.assert_array_equal(x, y)
     assert rows == others and len(rows) == len(x) and x.dtype == np.float32
     assert {row["path"] for row in rows} == {"a.wav", "sub/b.wav"}
-    assert set(rows[0]) == {"path", "timestamp_ms" if "kind" in options else "start_ms"}
+    assert set(rows[0]) == {"path", *(["timestamp_ms"] if "kind" in options else ["start_ms", "end_ms"])}
 
 
 def test_one_file_alone(model, recordings, tmp_path):

@@ -9,12 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import soundfile
 
 PATHS = {  # audit event → which of its arguments are paths
     "os.rename": (0, 1),
@@ -116,3 +120,88 @@ def contents(folder: Path) -> dict[str, bytes]:
         elif not any(path.iterdir()):
             found[name] = b"/"
     return found
+
+
+# ------------------------------------------------------------------------------------------------ commands, and strikes
+@dataclass(frozen=True)
+class Case:
+    """A writing command: `command(folder)` writes below `folder / "out"`.
+
+    Args:
+        read: what must be equal afterwards.
+        prepare: what must be there before.
+    """
+
+    command: Callable[[Path], object]
+    read: Callable[[Path], object] = contents
+    prepare: Callable[[Path], object] = lambda folder: None
+
+
+def sounds(folder: Path, seconds: tuple[float, ...] = (0.3, 0.5, 0.4)) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i, length in enumerate(seconds):
+        soundfile.write(folder / f"{i}.wav", rng.uniform(-0.1, 0.1, int(16000 * length)), 16000)
+        os.utime(folder / f"{i}.wav", (1_700_000_000, 1_700_000_000))
+
+
+def undisturbed(case: Case, folder: Path) -> tuple[object, int]:
+    """(what an undisturbed run leaves, its file operations)."""
+    sounds(folder / "in")
+    case.prepare(folder)
+    ended = run(lambda: case.command(folder), folder)
+    assert ended.code == 0, ended.said
+    return case.read(folder / "out"), ended.operations
+
+
+def struck(case: Case, folder: Path, crash: Crash, wanted: object) -> None:
+    """Strike, look, and run again."""
+    sounds(folder / "in")
+    case.prepare(folder)
+    ended = run(lambda: case.command(folder), folder, crash)
+    where = f"{crash}: {ended}"
+    if crash.full or crash.limit is not None:
+        assert ended.code != TRACEBACK and ended.code >= 0, where
+        assert ended.code == 0 or ("\n" not in ended.said and ended.said), where
+    else:
+        assert ended.code == -9, where
+    again = run(lambda: case.command(folder), folder)
+    assert again.code == 0, f"{where}, then {again.said}"
+    found = case.read(folder / "out")
+    assert found == wanted, f"{where}: {differing(found, wanted)}"
+    shutil.rmtree(folder)
+
+
+def differing(found: object, wanted: object) -> object:
+    """Names of the files that differ."""
+    if isinstance(found, tuple) and isinstance(wanted, tuple):
+        return [differing(one, other) for one, other in zip(found, wanted, strict=True)]
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)]
+    return found if found != wanted else []
+
+
+def some(operations: int, most: int) -> list[int]:
+    """Crash points spread over a run, its first and last among them."""
+    return sorted({1 + round(k * (operations - 1) / max(1, most - 1)) for k in range(most)})
+
+
+def strike_somewhere(case: Case, folder: Path) -> None:
+    """A few kills, full disks and a limit; an error of the command makes the test fail."""
+    wanted, operations = undisturbed(case, folder / "clean")
+    for at in some(operations, 4):
+        struck(case, folder / f"kill{at}", Crash(at), wanted)
+    for at in some(operations, 2):
+        struck(case, folder / f"full{at}", Crash(at, full=True), wanted)
+    struck(case, folder / "limit", Crash(limit=3000), wanted)
+
+
+def strike_everywhere(case: Case, folder: Path) -> int:
+    """A kill and a full disk at every operation, and nine sizes beyond which no file may grow; returns how many."""
+    wanted, operations = undisturbed(case, folder / "clean")
+    for at in range(1, operations + 1):
+        struck(case, folder / f"kill{at}", Crash(at), wanted)
+        struck(case, folder / f"full{at}", Crash(at, full=True), wanted)
+    for limit in (0, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000):
+        struck(case, folder / f"limit{limit}", Crash(limit=limit), wanted)
+    return operations

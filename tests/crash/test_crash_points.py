@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from crash.harness import TRACEBACK, Crash, contents, run
+from crash.harness import Case, Crash, contents, run, sounds, strike_everywhere, strike_somewhere, undisturbed
 
 from hear_models.checkpoints.sealed import read_sealed
-from hear_models.corpus import parquet
+from hear_models.corpus import parquet, unfinished
 from hear_models.corpus.reading import load_embeddings
 from hear_models.corpus.run import embed_files
 from hear_models.datasets.writing import claim_folder, write_corpus
@@ -49,31 +48,16 @@ batch = 2
 """
 
 
-@dataclass(frozen=True)
-class Case:
-    """A writing command: `command(folder)` writes below `folder / "out"`.
-
-    Args:
-        read: what must be equal afterwards.
-        prepare: what must be there before.
-    """
-
-    command: Callable[[Path], object]
-    read: Callable[[Path], object] = contents
-    prepare: Callable[[Path], object] = lambda folder: None
-
-
-def sounds(folder: Path, seconds: tuple[float, ...] = (0.3, 0.5, 0.4)) -> None:
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for i, length in enumerate(seconds):
-        soundfile.write(folder / f"{i}.wav", rng.uniform(-0.1, 0.1, int(16000 * length)), 16000)
-        os.utime(folder / f"{i}.wav", (1_700_000_000, 1_700_000_000))
-
-
 def embed(target: str) -> Callable[[Path], object]:
     def command(folder: Path) -> object:
         return embed_files([folder / "in"], folder / "out" / target, MODEL, batch_seconds=0.01)
+
+    return command
+
+
+def embed_windows(target: str) -> Callable[[Path], object]:
+    def command(folder: Path) -> object:
+        return embed_files([folder / "in"], folder / "out" / target, MODEL, window_s=0.1, batch_seconds=0.01)
 
     return command
 
@@ -162,6 +146,8 @@ CASES = {
     "one file": Case(one_file, prepare=lambda folder: (folder / "out").mkdir()),
     "embed .npz": Case(embed("npz"), embedded),
     "embed .parquet": Case(embed("t.parquet"), table),
+    "embed .npz, windows": Case(embed_windows("npz"), embedded),
+    "embed .parquet, windows": Case(embed_windows("t.parquet"), table),
     "pretrain": Case(train, trained),
     "synthesise": Case(corpus),
     "tasks make-small": Case(small_tasks),
@@ -184,77 +170,26 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     torch.optim.AdamW([weight]).step()  # imports for a second what every child would
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet, "PART_BYTES", 1)  # a part a recording
+        patch.setattr(unfinished, "KEEP_S", 0.0)  # each window is kept
         (toy,) = (toy for toy in toys.TOYS if toy.folder.startswith("beijing_opera"))
         patch.setattr(toys, "TOYS", (replace(toy, clips=dict.fromkeys(toy.clips, 1)),))
         TASK = toys.make_small(folder / "tasks", sample_rates=[16000])[0]
         yield
 
 
-def undisturbed(case: Case, folder: Path) -> tuple[object, int]:
-    """(what an undisturbed run leaves, its file operations)."""
-    sounds(folder / "in")
-    case.prepare(folder)
-    ended = run(lambda: case.command(folder), folder)
-    assert ended.code == 0, ended.said
-    return case.read(folder / "out"), ended.operations
-
-
-def struck(case: Case, folder: Path, crash: Crash, wanted: object) -> None:
-    """Strike, look, and run again."""
-    sounds(folder / "in")
-    case.prepare(folder)
-    ended = run(lambda: case.command(folder), folder, crash)
-    where = f"{crash}: {ended}"
-    if crash.full or crash.limit is not None:
-        assert ended.code != TRACEBACK and ended.code >= 0, where
-        assert ended.code == 0 or ("\n" not in ended.said and ended.said), where
-    else:
-        assert ended.code == -9, where
-    again = run(lambda: case.command(folder), folder)
-    assert again.code == 0, f"{where}, then {again.said}"
-    found = case.read(folder / "out")
-    assert found == wanted, f"{where}: {differing(found, wanted)}"
-    shutil.rmtree(folder)
-
-
-def differing(found: object, wanted: object) -> object:
-    """Names of the files that differ."""
-    if isinstance(found, tuple) and isinstance(wanted, tuple):
-        return [differing(one, other) for one, other in zip(found, wanted, strict=True)]
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)]
-    return found if found != wanted else []
-
-
-def some(operations: int, most: int) -> list[int]:
-    """Crash points spread over a run, its first and last among them."""
-    return sorted({1 + round(k * (operations - 1) / max(1, most - 1)) for k in range(most)})
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_some_crash_points(name, tmp_path):
     pytest.importorskip("pyarrow")
-    case = CASES[name]
-    wanted, operations = undisturbed(case, tmp_path / "clean")
-    for at in some(operations, 4):
-        struck(case, tmp_path / f"kill{at}", Crash(at), wanted)
-    for at in some(operations, 2):
-        struck(case, tmp_path / f"full{at}", Crash(at, full=True), wanted)
-    struck(case, tmp_path / "limit", Crash(limit=3000), wanted)
+    strike_somewhere(CASES[name], tmp_path)
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("name", CASES)
 def test_every_crash_point(name, tmp_path):
     pytest.importorskip("pyarrow")
-    case = CASES[name]
-    wanted, operations = undisturbed(case, tmp_path / "clean")
-    for at in range(1, operations + 1):
-        struck(case, tmp_path / f"kill{at}", Crash(at), wanted)
-        struck(case, tmp_path / f"full{at}", Crash(at, full=True), wanted)
-    for limit in (0, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000):
-        struck(case, tmp_path / f"limit{limit}", Crash(limit=limit), wanted)
-    print(f"{name}: {operations} crash points, killed and full at each, 9 sizes of a file")
+    print(
+        f"{name}: {strike_everywhere(CASES[name], tmp_path)} crash points, killed and full at each, 9 sizes of a file"
+    )
 
 
 def test_what_is_left_is_whole(tmp_path):

@@ -114,7 +114,7 @@ def test_the_record_is_listed_and_chosen_from(zenodo, tmp_path):
 
 
 def test_a_download_that_was_stopped_goes_on(zenodo, tmp_path, monkeypatch):
-    monkeypatch.setattr("hear_models.fetching.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("hear_models.fetching.web.time.sleep", lambda seconds: None)
     zenodo.faults.add(Fault("cut", "isolated_events", after=5000))
     zenodo.faults.add(Fault("status", "isolated_events", times=5))
     with pytest.raises(HearModelsError, match="5,000 bytes are kept"):

@@ -10,7 +10,8 @@ import browser
 import pytest
 from leaderboard_records import ESC50, several, write
 
-from hear_models.evaluation.board.leaderboard import Options, build
+from hear_models.evaluation.board.choosing import Options
+from hear_models.evaluation.board.leaderboard import build
 from hear_models.evaluation.board.page import page
 from hear_models.evaluation.board.results import gather
 
@@ -98,7 +99,7 @@ def test_only_our_own_style_and_script_may_run(text):
 def test_the_table_is_a_table_to_a_screen_reader(text):
     found = elements(text)
     heads = [attributes for tag, attributes in found if tag == "th"]
-    assert {attributes["scope"] for attributes in heads} == {"col", "row"}
+    assert {attributes["scope"] for attributes in heads} == {"col", "row", "rowgroup"}
     assert [a["aria-sort"] for a in heads if "aria-sort" in a] == ["descending", "descending"]  # s(m) of both tables
     assert sum(tag == "caption" for tag, _ in found) == sum(tag == "table" for tag, _ in found) == 2
     buttons = sum(tag == "button" for tag, _ in found)
@@ -209,9 +210,9 @@ def test_one_column_can_be_chosen_and_published_figures_switched_off(opened):
     visible = "[...document.querySelectorAll('table')[0].tHead.rows[0].cells].filter((c) => c.offsetWidth).length"
     before = opened.run(visible)
     opened.run(
-        "(() => { const s = document.querySelector('select'); s.value = '3'; s.dispatchEvent(new Event('change')) })()"
+        "(() => { const s = document.querySelector('select'); s.value = '4'; s.dispatchEvent(new Event('change')) })()"
     )
-    assert (before, opened.run(visible)) == (6, 2)
+    assert (before, opened.run(visible)) == (7, 2)
     published = (
         "[...document.querySelectorAll('table')[0].querySelectorAll('.published')].filter((p) => p.offsetWidth).length"
     )
@@ -314,3 +315,81 @@ def test_without_a_script_the_table_is_complete(text):
     )
     assert "Sorting and filtering need JavaScript" in text
     assert text.count("<tr>") == 2 + 4 + 3
+
+
+@needs_browser
+@pytest.mark.parametrize(("paper", "width"), [("portrait", 718), ("landscape", 1047)])
+def test_printed_on_a4_no_column_is_lost(paper, width, tab, tmp_path):
+    """Nineteen tasks, with published figures: between margins of a centimetre everything fits."""
+    from hear_models.tasks.known_tasks import known_tasks
+
+    for task in known_tasks():
+        if known_tasks()[task].evaluation[0] != "mAP":
+            for seed in (0, 1):
+                write(tmp_path / "results", "mwmae-base", task, seed, 0.8, predictions=False)
+                write(
+                    tmp_path / "results", "a_module_with_a_long_name", task, seed, 0.7, family=None, predictions=False
+                )
+    (tmp_path / "page.html").write_text(build_page(tmp_path / "results"), encoding="utf-8")
+    tab.open(tmp_path / "page.html", width=width)
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert tab.run("document.documentElement.scrollWidth") <= width
+        edges = "[...document.querySelectorAll('thead th')].map((th) => th.getBoundingClientRect().right)"
+        assert max(tab.run(edges)) <= width
+        assert len(tab.run(edges)) == 4 + len([t for t in known_tasks().values() if t.evaluation[0] != "mAP"])
+        assert tab.run("[...document.querySelectorAll('tbody b')].every((b) => b.offsetWidth > 0)")
+    finally:
+        tab.call("Emulation.setEmulatedMedia", media="")
+
+
+@needs_browser
+def test_what_is_copied_are_names_and_figures(opened):
+    """No "best", no axis, no remark: the clipboard holds what a spreadsheet can use."""
+    opened.run("document.addEventListener('copy', (e) => { window.copied = e.clipboardData.getData('text/plain') })")
+    opened.run("getSelection().selectAllChildren(document.querySelector('table'))")
+    opened.call("Runtime.evaluate", expression="document.execCommand('copy')", userGesture=True)
+    rows = [line.split("\t") for line in opened.run("window.copied").split("\n")]
+    assert rows[0] == ["model", "rank", "s(m)", "seeds", "NS-5h", "ESC-50", "F50K"]
+    assert {len(row) for row in rows} - {1} == {7}  # one: the line above the published rows
+    figures = [cell for row in rows[1:] for cell in row[4:]]
+    assert all(re.fullmatch(r"-|\d+\.\d( ±\d+\.\d)?", cell) for cell in figures), figures
+    plain = opened.run("getSelection().toString()")  # without the script's help, as from a drag over some words
+    assert not re.search(r"\bbest\b|axis|none known", plain.split("sort by it.")[1])
+
+
+@needs_browser
+def test_published_rows_sort_and_filter_with_ours_and_stay_below(opened):
+    others = "[...document.querySelectorAll('tbody.others')][0].rows"
+    click(opened, "ESC-50")
+    scores = opened.run(f"[...{others}].slice(1).map((row) => Number(row.cells[5].dataset.sort || -1))")
+    assert scores == sorted(scores, reverse=True) and len(scores) > 10
+    assert opened.run(f"{others}[0].className") == "group"
+    type_into(opened, "base ced")
+    assert opened.run(f"[...{others}].filter((row) => !row.hidden).length") == 2
+    assert "1 of" in opened.run(STATUS) and "No model has all these words in its name." in opened.run(STATUS)
+    opened.run("document.querySelector('input[type=checkbox]').click()")
+    assert opened.run(f"{others}[0].offsetWidth") == 0
+
+
+@needs_browser
+def test_a_view_can_be_shared_by_its_address(tab, folder):
+    tab.open(folder / "page.html")
+    click(tab, "ESC-50")
+    click(tab, "ESC-50")
+    type_into(tab, "mwmae")
+    address = tab.run("location.href")
+    tab.open("about:blank")
+    tab.open(address)
+    assert "sorted by ESC-50, ascending" in tab.run(STATUS)
+    assert sorted(tab.run(SHOWN)) == ["mwmae-base", "mwmae-nano"]
+    tab.open("about:blank")
+
+
+@needs_browser
+def test_a_long_name_in_the_notes_wraps_on_a_phone(tab, tmp_path):
+    for name in ("a" * 90, "b" * 90):
+        write(tmp_path / "results", name, ESC50, family=None, name=name[:8])
+    (tmp_path / "page.html").write_text(build_page(tmp_path / "results"), encoding="utf-8")
+    tab.open(tmp_path / "page.html", width=390, height=844)
+    assert tab.run("document.documentElement.scrollWidth") <= 390

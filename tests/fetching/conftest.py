@@ -10,50 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fetching.manifests import MANIFESTS
 from hub.places import PlacesServer
 
 from hear_models.checkpoints import manifest as manifests
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FLAX = GOLDEN / "mwmae" / "mwmae_mini"
-
-MANIFESTS = {
-    "mini": """
-name = "mini"
-family = "mwmae"
-summary = "s"
-status = "unpublished"
-sample_rate = 16000
-dims = 120
-licence = "not stated"
-configuration = { encoder_width = 24, encoder_depth = 2, encoder_heads = 3, decoder_width = 16, decoder_depth = 2 }
-[original]
-address = "https://drive.google.com/drive/folders/1tM723MLFJRaWVmLVjE49pJ0Yi3lpMZHV"
-folder = "mwmae_mini_run1"
-format = "Flax MessagePack: checkpoint_<step> beside config.json"
-""",
-    "msm-mini": """
-name = "msm-mini"
-family = "msm_mae"
-summary = "s"
-status = "unpublished"
-sample_rate = 16000
-dims = 160
-licence = "NTT evaluation licence: internal evaluation only"
-[configuration]
-width = 32
-depth = 2
-heads = 4
-decoder_width = 24
-decoder_depth = 2
-decoder_heads = 3
-frames_per_unit = 208
-[original]
-address = "https://github.com/nttcslab/msm-mae/releases"
-folder = "80x208p16x16_mini"
-format = "torch: checkpoint-100.pth in the folder, perhaps packed as a zip"
-""",
-}
 
 
 @pytest.fixture
@@ -67,8 +30,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlacesSe
     for name, text in MANIFESTS.items():
         (weights / f"{name}.toml").write_text(text)
     monkeypatch.setattr(manifests, "resource", lambda name: weights)
-    quick = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
-    monkeypatch.setattr("hear_models.fetching.download.time", quick)
+    quick = SimpleNamespace(sleep=lambda seconds: None, time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr("hear_models.fetching.web.time", quick)
     with PlacesServer() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)

@@ -132,7 +132,7 @@ def test_a_part_that_was_damaged_here_is_thrown_away_and_fetched_anew(zenodo, tm
     zenodo.faults.add(Fault("status", FILES, times=5))
     with pytest.raises(HearModelsError):
         get(zenodo, tmp_path / "a.tar.gz")
-    part = tmp_path / ".a.tar.gz.part"
+    part = tmp_path / ".hear-models-a.tar.gz.begun"
     part.write_bytes(bytes([part.read_bytes()[0] ^ 1]) + part.read_bytes()[1:])
     get(zenodo, tmp_path / "a.tar.gz")
     assert alone(tmp_path / "a.tar.gz")
@@ -152,7 +152,7 @@ def test_a_part_behind_the_end_of_the_file_begins_again(zenodo, tmp_path):
     zenodo.tags = True
     with pytest.raises(HearModelsError):
         get(zenodo, tmp_path / "a.tar.gz", n_bytes=None, md5=None)
-    note = tmp_path / ".a.tar.gz.part.json"
+    note = tmp_path / ".hear-models-a.tar.gz.begun.json"
     zenodo.files["a.tar.gz"] = DATA
     tag = hashlib.sha256(DATA).hexdigest()[:16]
     note.write_text(note.read_text().partition('"validator"')[0] + f'"validator": "\\"{tag}\\""}}')

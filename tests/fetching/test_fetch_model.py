@@ -309,7 +309,7 @@ def test_after_a_kill_the_same_command_ends_as_ever_and_two_at_once_do_it_once(d
         / "originals"
         / "drive-1tM723MLFJRaWVmLVjE49pJ0Yi3lpMZHV"
         / "mwmae_mini_run1"
-        / ".checkpoint_5.part"
+        / ".hear-models-checkpoint_5.begun"
     )
     deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:

@@ -40,7 +40,8 @@ def forget_the_client() -> None:
 
 def environment(endpoint: str, home: Path, **more: str) -> dict[str, str]:
     """For a process of its own: the shell's environment with the tests' Hub in place of huggingface.co."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_CLIENT)}
+    kept = "HEAR_MODELS_CACHE"
+    own = {name: value for name, value in os.environ.items() if name == kept or not name.startswith(OF_THE_CLIENT)}
     hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     return {**own, **hub, "OMP_NUM_THREADS": "1", "COLUMNS": "80", **more}
 

@@ -17,6 +17,7 @@ class Fault:
         "status"  the answer is `status` and nothing else
         "flip"    the lowest bit of the body's byte number `after` is turned
         "slow"    a pause of `seconds` after every `after` bytes (default 64 KiB)
+        "trickle"  a pause of `seconds` after every byte of the head
         "ignore-range"  a request for a part is answered by the whole
     """
 

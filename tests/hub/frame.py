@@ -100,9 +100,19 @@ class Frame(BaseHTTPRequestHandler):
         self.hub.requests.append(  # before the client knows of it: a test that has its answer finds it here
             Request(self.origin, self.command, self.route, status, self.headers.get("Range"), self.token)
         )
+        if self.fault and self.fault.kind == "trickle":
+            self._trickle(self.fault.seconds)
         self.end_headers()
         if self.command != "HEAD":
             self._send_body(body)
+
+    def _trickle(self, seconds: float) -> None:
+        """The head, but for its end, byte by byte."""
+        head, self._headers_buffer = b"".join(self._headers_buffer), []
+        for place in range(len(head)):
+            self.wfile.write(head[place : place + 1])
+            self.wfile.flush()
+            time.sleep(seconds)
 
     def _send_body(self, body: bytes) -> None:
         """Write the body, or as much of it as the fault allows."""

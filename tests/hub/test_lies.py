@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
 from hub.checkpoints import checkpoint
+from hub.faults import Fault
 
 from hear_models.checkpoints import hub_guard
 from hear_models.checkpoints.hub import parse_address
@@ -104,3 +106,34 @@ def test_others_in_the_same_process_are_left_alone(hub):
 def test_a_revision_that_leads_out_of_the_cache_is_no_address(text):
     with pytest.raises(UsageError, match="is no address on the Hub"):
         parse_address(text)
+
+
+@pytest.mark.parametrize("path", ["/api/", "/resolve/", "/cdn/"])
+def test_a_head_that_trickles_is_not_waited_for(path, hub, monkeypatch):
+    hub.store.repository("lab/model", {"model.safetensors": checkpoint(5, 600_000)})
+    monkeypatch.setattr(hub_guard, "ANSWER_S", 0.5)
+    monkeypatch.setattr("time.sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.05)))  # of retries
+    hub.faults.add(Fault("trickle", path, method="GET" if path != "/resolve/" else "HEAD", seconds=0.05, times=None))
+    began = time.monotonic()
+    with pytest.raises(CheckpointError):
+        download("hf://lab/model")
+    assert time.monotonic() - began < 20
+    hub.faults.clear()
+    assert download("hf://lab/model").sha256
+
+
+def test_nothing_travels_by_xet_unless_it_is_asked_for(hub, monkeypatch):
+    """Those transfers are another program's, which knows none of these limits."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils._runtime import is_xet_available
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.delenv("HF_HUB_DISABLE_XET")
+    with guarded():
+        with guarded():
+            assert not is_xet_available()
+        assert not is_xet_available()
+    assert not constants.HF_HUB_DISABLE_XET
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "0")
+    with guarded():
+        assert not constants.HF_HUB_DISABLE_XET

@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import tarfile
@@ -25,6 +26,9 @@ from hear_models.errors import FileError, HearModelsError, UsageError
 from hear_models.fetching.known import Changed
 from hear_models.tasks.check import check_tasks
 from hear_models.tasks.download_task import DOWNLOADS, Options, download, plan
+from hear_models.tasks.prepare_task import find_archives, prepare
+from hear_models.tasks.resample_task import resample_task
+from hear_models.tasks.task import read_task
 
 NAMES = ("beijing_opera-v1.0-hear2021-full", "esc50-v2.0.0-full")
 
@@ -43,10 +47,10 @@ def archive_of(folder: Path, *more: tuple[tarfile.TarInfo, bytes]) -> bytes:
 def zenodo(tmp_path, monkeypatch) -> Iterator[PlacesServer]:
     """Two tasks of the papers, small, and a third that cannot be had."""
     for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name.startswith("HEAR_MODELS_"):
+        if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    quick = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
-    monkeypatch.setattr("hear_models.fetching.download.time", quick)
+    quick = SimpleNamespace(sleep=lambda seconds: None, time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr("hear_models.fetching.web.time", quick)
     with PlacesServer() as server:
         for name in NAMES:
             monkeypatch.setitem(tiny_tasks.RATES, name, 48000)
@@ -197,6 +201,82 @@ def test_killed_at_any_stage_the_same_call_ends_as_ever(stage, zenodo, tmp_path)
     assert zenodo.fetched(".tar.gz") == [(200, None)]
 
 
+# ------------------------------------------------------------------------------------------------- fetched by hand
+@pytest.fixture
+def by_hand(zenodo, tmp_path) -> Path:
+    """A folder of archives that somebody fetched: a task at 48 kHz, and another at both rates."""
+    folder = tmp_path / "fetched"
+    (folder / "more").mkdir(parents=True)
+    for path, data in zenodo.files.items():
+        (folder / Path(path).name).write_bytes(data)
+    task = tmp_path / "made" / NAMES[1]
+    resample_task(read_task(task), 16000)
+    shutil.rmtree(task / "48000")
+    (folder / "more" / f"hear2021-{NAMES[1]}-16000.tar.gz").write_bytes(archive_of(task))
+    (folder / "notes.txt").write_text("mine")
+    return folder
+
+
+def prepared(tasks_dir: Path, *places: Path, names: tuple[str, ...] = (), **more: object):
+    options = Options(**{"rate": 16000, **more})
+    archives = find_archives(places, names, options.rate)
+    return list(prepare(tasks_dir, archives, options, lambda line: None))
+
+
+def test_archives_by_hand_become_tasks_and_stay(by_hand, zenodo, tmp_path):
+    before = sorted(path.name for path in by_hand.rglob("*"))
+    done = prepared(tmp_path / "tasks", by_hand)
+    assert [task.name for task in done] == list(NAMES) and all(task.new and task.clips == 9 for task in done)
+    assert [rates(tmp_path / "tasks", name) for name in NAMES] == [["16000", "48000"], ["16000"]]
+    assert sorted(path.name for path in by_hand.rglob("*")) == before and zenodo.requests == []
+    assert all(report.ok for report in check_tasks(tmp_path / "tasks"))
+    assert not any(task.new for task in prepared(tmp_path / "tasks", by_hand))
+    assert list((tmp_path / DOWNLOADS).iterdir()) == []
+
+
+def test_only_the_rate_of_one_task_by_hand(by_hand, tmp_path):
+    (done,) = prepared(tmp_path / "tasks", by_hand, names=("BO",), only_rate=True)
+    assert rates(tmp_path / "tasks", NAMES[0]) == ["16000"] and done.rates == (16000,)
+    prepared(tmp_path / "tasks", by_hand, names=("BO",), only_rate=True)
+    assert [path.name for path in (tmp_path / "tasks").iterdir()] == [NAMES[0]]
+
+
+@pytest.mark.parametrize("stage", ["unpack", "resample_task", "check_task", "_delete"])
+def test_prepare_killed_at_any_stage_ends_as_ever(stage, by_hand, tmp_path):
+    if (child := os.fork()) == 0:
+        module = importlib.import_module("hear_models.tasks.download_task")
+        setattr(module, stage, lambda *_, **__: os._exit(9))
+        with contextlib.suppress(BaseException):
+            prepared(tmp_path / "tasks", by_hand, names=("BO",), only_rate=True)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    files._swept.clear()  # as in a process that begins
+    prepared(tmp_path / "tasks", by_hand, names=("BO",), only_rate=True)
+    assert rates(tmp_path / "tasks", NAMES[0]) == ["16000"]
+    assert [path.name for path in (tmp_path / "tasks").iterdir()] == [NAMES[0]]
+    assert list((tmp_path / DOWNLOADS).iterdir()) == []
+
+
+def test_what_is_no_archive_of_a_task_is_said(by_hand, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for places, names, what in (
+        ((tmp_path / "empty",), (), "holds no archive of a task of HEAR. Their names are as hear2021-"),
+        ((by_hand / "notes.txt",), (), "is no archive of a task"),
+        ((tmp_path / "nowhere",), (), "is no file and no folder"),
+        ((by_hand,), ("fsd50k",), "none of the archives is of a task 'fsd50k'. There are: beijing"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(what)):
+            prepared(tmp_path / "tasks", *places, names=names)
+    with pytest.raises(UsageError, match="no rate of HEAR"):
+        prepared(tmp_path / "tasks", by_hand, rate=8000)
+    assert not (tmp_path / "tasks").exists()
+    broken = by_hand / f"hear2021-{NAMES[0]}-48000.tar.gz"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    with pytest.raises(HearModelsError, match="damaged"):
+        prepared(tmp_path / "tasks", broken)
+    assert list((tmp_path / "tasks").iterdir()) == []
+
+
 def test_command_line(zenodo, tmp_path, monkeypatch, capsys):
     from hear_models.cli.main import main
 
@@ -211,3 +291,11 @@ def test_command_line(zenodo, tmp_path, monkeypatch, capsys):
     code, out = run(str(tmp_path / "tasks"), "ESC-50", "--rate", "16000", "--only-rate")
     assert code == 0 and "esc50-v2.0.0-full: 9 clips, 16 kHz" in out
     assert json.loads((tmp_path / DOWNLOADS / "tasks.lock.json").read_text())["fetched"]["esc50-v2.0.0-full"]
+    shutil.rmtree(tmp_path / "tasks")
+    (tmp_path / f"hear2021-{NAMES[0]}-48000.tar.gz").write_bytes(
+        zenodo.files[f"zenodo/6332517/hear2021-{NAMES[0]}-48000.tar.gz"]
+    )
+    monkeypatch.setattr(sys, "argv", ["hear-models", "tasks", "prepare", str(tmp_path / "tasks"), str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code and f"{NAMES[0]}: 9 clips, 16, 48 kHz" in capsys.readouterr().out

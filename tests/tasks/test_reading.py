@@ -11,7 +11,7 @@ import pytest
 
 from hear_models.errors import UsageError
 from hear_models.tasks import task_digest
-from hear_models.tasks.known_tasks import differences, known_tasks, origin_of
+from hear_models.tasks.known_tasks import known_tasks
 from hear_models.tasks.make_small import make_small
 from hear_models.tasks.task import TaskError, list_tasks, read_task
 
@@ -193,29 +193,6 @@ def test_a_missing_clip_is_no_digest(tasks_dir):
 
 
 # ------------------------------------------------------------------------------------------------------ the origin
-
-
-def published(name: str) -> dict:
-    known = known_tasks()[name]
-    return {
-        "embedding_type": known.embedding_type,
-        "prediction_type": known.prediction_type,
-        "split_mode": known.split_mode,
-        "splits": list(known.splits),
-        "evaluation": list(known.evaluation),
-        "sample_duration": known.clip_s,
-    }
-
-
-@pytest.mark.parametrize("name", known_tasks())
-def test_a_task_is_official_only_with_the_published_counts(name):
-    known, metadata = known_tasks()[name], published(name)
-    assert origin_of(name, metadata, known.n_clips, known.n_classes) == "official"
-    assert origin_of(name, metadata, known.n_clips - 1, known.n_classes) == "unofficial"
-    assert origin_of(name, {**metadata, "evaluation": ["other"]}, known.n_clips, known.n_classes) == "unofficial"
-    assert origin_of(name, {**metadata, "synthetic": True}, known.n_clips, known.n_classes) == "synthetic"
-    assert origin_of(f"my_{name}", metadata, known.n_clips, known.n_classes) == "user"
-    assert "clips: 7, published" in " ".join(differences(name, metadata, 7, known.n_classes))
 
 
 def test_the_ten_tasks_of_the_papers_are_marked():

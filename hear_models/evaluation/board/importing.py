@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from hear_models.evaluation.judges.outcome import Fold, by_metric
 from hear_models.evaluation.judges.protocols import PROTOCOLS
 from hear_models.evaluation.runs.record import IMPORTED, JudgeFacts, ModelFacts, Record, TaskFacts
 from hear_models.foreign import read_json, reading, walk
-from hear_models.tasks.known_tasks import UNOFFICIAL, USER, known_tasks
-from hear_models.tasks.task import METADATA, read_task
+from hear_models.tasks.known_tasks import known_tasks
+from hear_models.tasks.origin import UNOFFICIAL, USER
+from hear_models.tasks.task import METADATA, Task, read_task
+from hear_models.tasks.task_digest import tables_sha256
 
 SCORES_FILE = "test.predicted-scores.json"
 LARGEST_BYTES = 32 * 2**20
@@ -47,6 +49,9 @@ class ImportedError(HearModelsError):
     """A file that should be the kit's scores is not, or its numbers contradict each other."""
 
 
+_Tasks = dict[tuple[str, str], Task]  # by folder name and digest: beside every result lie the same tables
+
+
 @dataclass(frozen=True)
 class _ScoresFile:
     """One scores file, before it is known which protocol made it."""
@@ -56,7 +61,9 @@ class _ScoresFile:
     possible: frozenset[str]  # protocols that its hyper-parameters may come from
 
 
-def import_folder(folder: str | os.PathLike[str], protocol: str | None = None) -> list[Record]:
+def import_folder(
+    folder: str | os.PathLike[str], protocol: str | None = None, progress: Callable[[str], None] = lambda line: None
+) -> list[Record]:
     """Every kit result below `folder`, as records with the judge "imported", in the order of their paths.
 
     `protocol` ("hear" or "paper") says how they were made; without it the papers' folder names mean "paper", and
@@ -68,7 +75,11 @@ def import_folder(folder: str | os.PathLike[str], protocol: str | None = None) -
     Raises ImportedError for a file that is not the kit's or whose aggregated scores do not follow from its folds,
     UsageError if the protocol cannot be told, with the option that says it.
     """
-    found = [_read(path) for path in find_scores(Path(folder))]
+    tasks: _Tasks = {}
+    found = []
+    for path in find_scores(Path(folder)):
+        found.append(_read(path, tasks))
+        progress(f"reading: {len(found)} results of hear-eval-kit")
     records = []
     for item in found:
         of_model = [other for other in found if other.record.model.slug == item.record.model.slug]
@@ -110,17 +121,17 @@ def aggregate_folds(folds: Mapping[str, Mapping[str, float]]) -> dict[str, float
 
 
 # --------------------------------------------------------------------------------------------------------- one file
-def _read(path: Path) -> _ScoresFile:
+def _read(path: Path, tasks: _Tasks) -> _ScoresFile:
     content = _json(path)
     with reading(path, ImportedError, "Remove it, or run the kit again.", what="a result of hear-eval-kit"):
         folds = {name: _numbers(value) for name, value in content.items() if name not in NO_FOLDS}
         if not folds or any("test_score" not in fold for fold in folds.values()):
             raise ValueError("no split has a test_score")
         _check_aggregated(folds, content.get("aggregated_scores"))
-        return _scores_file(path, content, folds)
+        return _scores_file(path, content, folds, tasks)
 
 
-def _scores_file(path: Path, content: dict[str, Any], folds: dict[str, dict[str, float]]) -> _ScoresFile:
+def _scores_file(path: Path, content: dict[str, Any], folds: dict[str, dict[str, float]], tasks: _Tasks) -> _ScoresFile:
     module, warnings = path.parent.parent.name, [IMPORTED_WARNING]
     match = PAPERS_FOLDER.fullmatch(module)
     if match:
@@ -140,7 +151,7 @@ def _scores_file(path: Path, content: dict[str, Any], folds: dict[str, dict[str,
         )
         for split, fold in folds.items()
     ]
-    task = _task(path.parent, next(iter(splits[0].scores)), content.get("score_mode", "max") == "max")
+    task = _task(path.parent, next(iter(splits[0].scores)), content.get("score_mode", "max") == "max", tasks)
     record = Record(
         model=ModelFacts(name=name, slug=slug(name), module=module, trained=True),
         task=task,
@@ -157,10 +168,13 @@ def _scores_file(path: Path, content: dict[str, Any], folds: dict[str, dict[str,
     return _ScoresFile(path, record, frozenset(possible & _protocols(choice)))
 
 
-def _task(folder: Path, primary: str, higher_is_better: bool) -> TaskFacts:
+def _task(folder: Path, primary: str, higher_is_better: bool, tasks: _Tasks) -> TaskFacts:
     """From the task's files, where the kit's copies are there; else what its name says."""
     if (folder / METADATA).is_file():
-        task = read_task(folder)
+        key = (folder.absolute().name, tables_sha256(folder))
+        if key not in tasks:
+            tasks[key] = read_task(folder)
+        task = tasks[key]
         facts = (task.origin, task.embedding_type, task.prediction_type, task.split_mode)
         return TaskFacts(task.name, *facts, primary, higher_is_better, task.counts)
     known = known_tasks().get(folder.name)

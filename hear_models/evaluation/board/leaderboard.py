@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from pathlib import PurePath
 
-from hear_models.checkpoints.manifest import read_manifests
 from hear_models.errors import UsageError
+from hear_models.evaluation.board.about import About, about, dates
+from hear_models.evaluation.board.beside import Own, PublishedLine, own_row, rows_beside
 from hear_models.evaluation.board.bootstrap import Comparison
+from hear_models.evaluation.board.choosing import Options, by_judge, choose, listed, same_bits_as
 from hear_models.evaluation.board.identity import identities, labels
-from hear_models.evaluation.board.published import NO_VERDICT, Published, Verdict, find, lookup, verdict
+from hear_models.evaluation.board.published import NO_VERDICT, Published, Verdict, lookup, verdict
 from hear_models.evaluation.board.results import Result
 from hear_models.evaluation.board.statistics import Aggregate, Interval, aggregate, interval
 from hear_models.evaluation.board.ties import Marked, mark_ties
-from hear_models.evaluation.judges.agreement import judges_agree
 from hear_models.evaluation.judges.protocols import NOT_COMPARABLE
-from hear_models.evaluation.judges.table import JUDGES
-from hear_models.evaluation.runs.record import ModelFacts, Record
+from hear_models.evaluation.runs.record import IMPORTED, ModelFacts
 from hear_models.evaluation.runs.summary import seeds_text
-from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL, USER, known_tasks
-from hear_models.tasks.task import is_called
+from hear_models.tasks.known_tasks import known_tasks
+from hear_models.tasks.origin import OFFICIAL, SYNTHETIC, UNOFFICIAL, USER
 
 ORIGINS = {
     OFFICIAL: "HEAR tasks",
@@ -36,19 +34,6 @@ ORIGINS = {
     USER: "tasks of the user's own",
 }
 BEST, TIED, WORSE = "best", "tied", "worse"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to show. `tasks` and `models` choose (empty: all); `keys` maps a model to a key of published scores."""
-
-    tasks: Sequence[str] = ()
-    models: Sequence[str] = ()
-    protocol: str | None = None
-    allow_untrained: bool = False
-    published: bool = True
-    keys: Mapping[str, str] = field(default_factory=dict)
-    resamples: int | None = None  # of the bootstrap; 0: no ties; None: the default
 
 
 @dataclass(frozen=True)
@@ -78,7 +63,14 @@ class ModelRow:
 
     label: str
     model: ModelFacts
-    key: str | None  # of its published scores
+    own: Own  # its published scores
+    about: About = field(default_factory=About)
+    rank: str = ""  # by s(m) as printed, "2=" where several have it; "" without s(m)
+
+    @property
+    def key(self) -> str | None:
+        """Of its published scores."""
+        return self.own.key
 
     @property
     def remarks(self) -> list[str]:
@@ -119,6 +111,8 @@ class Table:
     undefined: dict[tuple[str, str], Undefined] = field(
         default_factory=dict
     )  # (label, task name); a cell is of the other seeds
+    beside: list[PublishedLine] = field(default_factory=list)
+    dates: str = ""  # of the results
 
     @property
     def quick_look(self) -> bool:
@@ -137,6 +131,7 @@ class Board:
 
     tables: list[Table]
     notes: list[str]
+    title: str = ""
 
 
 def build(
@@ -148,7 +143,7 @@ def build(
     if two records contradict each other.
     """
     options = options or Options()
-    chosen, notes = _choose(list(results), options)
+    chosen, notes = choose(list(results), options)
     groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in chosen:
         groups[(result.record.protocol, result.record.task.origin)].append(result)
@@ -156,78 +151,9 @@ def build(
     for protocol, origin in sorted(
         groups, key=lambda key: (key[0] == NOT_COMPARABLE, key[0], list(ORIGINS).index(key[1]))
     ):
-        for part in _by_judge(groups[(protocol, origin)], notes):
+        for part in by_judge(groups[(protocol, origin)], notes):
             tables.append(_table(protocol, origin, part, options, progress))
-    return Board(tables, notes)
-
-
-# -------------------------------------------------------------------------------------------------------- choosing
-def _choose(results: list[Result], options: Options) -> tuple[list[Result], list[str]]:
-    notes: list[str] = []
-    kept, shuffled = [], 0
-    for result in results:
-        if result.record.random_labels:
-            shuffled += 1
-        elif _wanted(result.record, options):
-            kept.append(result)
-    if shuffled:
-        notes.append(f"{shuffled} results with shuffled labels are left out: leak tests, not scores.")
-    if not kept:
-        records = [result.record for result in results]
-        raise UsageError(
-            f"No result is left to show. There are the models {_list(r.model.name for r in records)}; "
-            f"the tasks {_list(r.task.name for r in records)}; the protocols {_list(r.protocol for r in records)}."
-        )
-    untrained = sorted({r.record.model.name for r in kept if not r.record.model.trained})
-    if untrained and not options.allow_untrained:
-        raise UsageError(
-            f"{', '.join(untrained)}: random weights, so the scores say nothing of the method. "
-            "Leave them out with --models, or say --allow-untrained; they are marked then."
-        )
-    unknown = [name for name in options.keys if not any(_is_named(r.record.model, name) for r in kept)]
-    if unknown:
-        raise UsageError(f"--published names {unknown[0]!r}, but no result is of that model.")
-    return kept, notes
-
-
-def _list(names: Iterable[str], most: int = 12) -> str:
-    different = sorted(set(names))
-    return ", ".join(different[:most]) + (", …" if len(different) > most else "")
-
-
-def _wanted(record: Record, options: Options) -> bool:
-    return (
-        (options.protocol is None or record.protocol == options.protocol)
-        and (not options.models or any(_is_named(record.model, name) for name in options.models))
-        and (not options.tasks or any(is_called(record.task.name, name) for name in options.tasks))
-    )
-
-
-def _is_named(model: ModelFacts, name: str) -> bool:
-    return fnmatchcase(model.name, name) or fnmatchcase(model.slug, name)
-
-
-def _by_judge(results: list[Result], notes: list[str]) -> list[list[Result]]:
-    """One list if all judges are known to agree, else one for each judge."""
-    judges = sorted({result.record.judge.name for result in results})
-    if len(judges) == 1 or _agree(results, judges):
-        return [results]
-    notes.append(
-        f"Tables of {', '.join(judges)} stay apart: that these judges give the same scores is not proven "
-        "for the versions that computed them."
-    )
-    return [[result for result in results if result.record.judge.name == judge] for judge in judges]
-
-
-def _agree(results: list[Result], judges: Sequence[str]) -> bool:
-    """Whether one of two judges gives the bits of the other, and that was shown for every torch that computed here."""
-    versions = {result.record.versions.torch for result in results}
-    twins = len(judges) == 2 and any(_same_bits_as(a) == b for a, b in (judges, judges[::-1]))
-    return twins and all(v is not None and judges_agree(v) for v in versions)
-
-
-def _same_bits_as(name: str) -> str | None:
-    return JUDGES[name].same_bits_as if name in JUDGES else None  # "imported" is no judge of ours
+    return Board(tables, notes, options.title)
 
 
 # --------------------------------------------------------------------------------------------------------- one table
@@ -259,9 +185,21 @@ def _table(
         }
         for label, tasks in of.items()
     }
-    rows = {label: ModelRow(label, model, _key(model, options)) for label, model in models.items()}
     whole, notes = (None, []) if protocol == NOT_COMPARABLE else _aggregate(scores, columns)
     notes += _mixed_judges(of)
+    shows_published = origin == OFFICIAL and protocol != NOT_COMPARABLE and options.published
+    imported = all(result.record.judge.name == IMPORTED for result in results)
+    rank_of = ranks(whole)
+    rows = {
+        label: ModelRow(
+            label,
+            model,
+            own_row(model, imported, protocol, options) if shows_published else Own(None),
+            about(model, (result for seeds in of[label].values() for result in seeds.values())),
+            rank_of.get(label, ""),
+        )
+        for label, model in models.items()
+    }
     cells = {}
     for number, column in enumerate(columns):
         of_task = {
@@ -294,13 +232,48 @@ def _table(
                 mark=None if protocol == NOT_COMPARABLE or len(of_task) < 2 else _mark(label, best, marked),
                 comparison=marked.comparisons.get(label),
             )
-            if origin == OFFICIAL and protocol != NOT_COMPARABLE and options.published:
+            if shows_published:
                 cell = _with_published(cell, rows[label], column, protocol)
             cells[(label, column.name)] = cell
     order = sorted(rows, key=lambda label: (-whole.of_means[label] if whole else 0.0, label))
     judges = tuple(sorted({result.record.judge.name for result in results}))
     chosen = [rows[label] for label in order]
-    return Table(protocol, origin, judges, columns, chosen, cells, whole, notes, options.resamples, undefined)
+    return Table(
+        protocol,
+        origin,
+        judges,
+        columns,
+        chosen,
+        cells,
+        whole,
+        notes,
+        options.resamples,
+        undefined,
+        rows_beside({c.name: c.metric for c in columns}, protocol, options.rows) if shows_published else [],
+        dates(results),
+    )
+
+
+def ranks(whole: Aggregate | None) -> dict[str, str]:
+    """By s(m) as it is printed; models that print the same share a rank: "1", "2=", "2=", "4"."""
+    if whole is None:
+        return {}
+    printed = {label: round(value, 1) for label, value in whole.of_means.items()}
+    values = list(printed.values())
+    return {
+        label: f"{1 + sum(other > value for other in values)}{'=' * (values.count(value) > 1)}"
+        for label, value in printed.items()
+    }
+
+
+def _with_published(cell: Cell, row: ModelRow, column: TaskColumn, protocol: str) -> Cell:
+    figure = lookup(row.key, column.name, column.metric)
+    if row.key is None:
+        figure = replace(figure, absent=row.own.why)
+    judged = verdict(cell.interval, protocol, figure)
+    if not row.model.trained:
+        judged = Verdict(NO_VERDICT, "random weights, not the published ones")
+    return replace(cell, published=figure, verdict=judged)
 
 
 def _why_undefined(seeds: Mapping[int, Result]) -> str:
@@ -322,7 +295,7 @@ def _mixed_judges(of: Mapping[str, Mapping[str, Mapping[int, Result]]]) -> list[
             versions = {(r.record.judge.name, r.record.code_sha256) for r in seeds.values()}
             if len(versions) > len({name for name, _ in versions}):
                 mixed.append(f"{label} on {task}")
-    return [f"Seeds scored by different versions of a judge stand in one mean: {_list(mixed)}."] if mixed else []
+    return [f"Seeds scored by different versions of a judge stand in one mean: {listed(mixed)}."] if mixed else []
 
 
 def _place(seeds: dict[int, Result], result: Result) -> None:
@@ -334,7 +307,7 @@ def _place(seeds: dict[int, Result], result: Result) -> None:
     where = f"{b.model.name} on {b.task.name}, protocol {b.protocol}, seed {b.seed}"
     if a.judge.name == b.judge.name and (a.score != b.score or a.task.data_sha256 != b.task.data_sha256):
         raise UsageError(f"Two results contradict each other: {where} ({other.path} and {result.path}). Remove one.")
-    seeds[b.seed] = result if _same_bits_as(a.judge.name) == b.judge.name else other
+    seeds[b.seed] = result if same_bits_as(a.judge.name) == b.judge.name else other
 
 
 def _columns(of: Mapping[str, Mapping[str, Mapping[int, Result]]]) -> list[TaskColumn]:
@@ -346,10 +319,10 @@ def _columns(of: Mapping[str, Mapping[str, Mapping[int, Result]]]) -> list[TaskC
     columns = []
     for name in names:
         records = {label: [r.record for r in tasks[name].values()] for label, tasks in of.items() if name in tasks}
-        for label, listed in records.items():
-            if len({record.task.data_sha256 for record in listed}) > 1:
+        for label, of_label in records.items():
+            if len({record.task.data_sha256 for record in of_label}) > 1:
                 raise UsageError(f"The seeds of {label} on {name} were made from different data. Evaluate it again.")
-        facts = [record.task for listed in records.values() for record in listed]
+        facts = [record.task for of_label in records.values() for record in of_label]
         if len({(f.primary, f.higher_is_better, json.dumps(f.counts, sort_keys=True)) for f in facts}) > 1:
             raise UsageError(
                 f"Results on {name} were made from different data: "
@@ -362,7 +335,7 @@ def _columns(of: Mapping[str, Mapping[str, Mapping[int, Result]]]) -> list[TaskC
 
 def _short(name: str) -> str:
     known = known_tasks().get(name)
-    return (known.paper_name or known.title) if known else name.split("-")[0]
+    return known.short if known else name.split("-")[0]
 
 
 def _aggregate(
@@ -396,24 +369,3 @@ def _mark(label: str, best: str, marked: Marked) -> str | None:
         return BEST
     comparison = marked.comparisons.get(label)
     return None if comparison is None else TIED if comparison.tied else WORSE
-
-
-# ------------------------------------------------------------------------------------------------- published figures
-def _key(model: ModelFacts, options: Options) -> str | None:
-    for name, key in options.keys.items():
-        if _is_named(model, name):
-            find(key)
-            return key
-    if model.family is None:
-        return None
-    manifests = read_manifests()
-    manifest = manifests.get(model.name) or manifests.get(PurePath(model.name).stem)
-    return manifest.published_scores if manifest and manifest.family == model.family else None
-
-
-def _with_published(cell: Cell, row: ModelRow, column: TaskColumn, protocol: str) -> Cell:
-    figure = lookup(row.key, column.name, column.metric)
-    judged = verdict(cell.interval, protocol, figure)
-    if not row.model.trained:
-        judged = Verdict(NO_VERDICT, "random weights, not the published ones")
-    return replace(cell, published=figure, verdict=judged)

@@ -7,32 +7,42 @@ else run.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Iterable, Mapping
+import datetime
+import os
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from hear_models.evaluation.board.beside import PublishedLine
 from hear_models.evaluation.board.leaderboard import BEST, TIED, Board, Cell, ModelRow, Table, TaskColumn
-from hear_models.evaluation.board.published import NO_VERDICT, NOT_REPRODUCED, REPRODUCED, SEPARATOR, find
+from hear_models.evaluation.board.published import NO_VERDICT, NOT_REPRODUCED, REPRODUCED, SEPARATOR
 from hear_models.evaluation.board.wording import (
     ABSENT,
     UNDEFINED,
+    beside_rule,
+    beside_seeds,
+    beside_sources,
     caveats,
     introduction,
     number,
+    points_width,
     public_lines,
     published_figure,
+    row_source,
     seeds,
     verdict_rule,
 )
+from hear_models.pages import fill, policy
 from hear_models.version import __version__
 
 HERE = Path(__file__).parent
 TITLE = "Leaderboard"
 SIGNS = {REPRODUCED: "\u2713", NOT_REPRODUCED: "\u2717", NO_VERDICT: "\u2013"}  # beside the words, never alone
+SIGNS_RULE = f"Below a score: the published figure, {', '.join(f'{sign} {word}' for word, sign in SIGNS.items())}."
 WORDS = {BEST: "best", TIED: "tied"}
+MANY = 12  # tasks: on paper the letters get smaller
 SVG_WIDTH, SVG_HEIGHT, SVG_MARGIN = 96, 14, 5
 
 
@@ -52,32 +62,24 @@ class Axis:
 def page(board: Board) -> str:
     """The whole page. It needs no other file and makes no request, from a server and from a folder alike."""
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     body = "\n".join(_section(table, index) for index, table in enumerate(board.tables))
     notes = "".join(f"<p>{escape(note)}</p>" for note in board.notes)
     parts = {
-        "POLICY": escape(policy, quote=True),
-        "TITLE": TITLE,
+        "POLICY": policy(style, script),
+        "TITLE": escape(board.title or TITLE),
         "STYLE": style,
         "INTRODUCTION": _contents(board) + notes,
-        "FOOTER": f"Made by hear-models {escape(__version__)} from records; one file, no request to anywhere.",
+        "FOOTER": f"Made by hear-models {escape(__version__)} on {_today()}; one file, no request to anywhere.",
         "SCRIPT": script,
         "BODY": body,
     }
-    return _fill((HERE / "page.html").read_text(encoding="utf-8"), parts)
+    return fill((HERE / "page.html").read_text(encoding="utf-8"), parts)
 
 
-def _fill(template: str, parts: Mapping[str, str]) -> str:
-    """Every @@NAME@@ once; text that was put in is not looked at again."""
-    pieces = template.split("@@")
-    return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def _today() -> str:
+    """The day in UTC; SOURCE_DATE_EPOCH, where it is set, makes the same page again."""
+    now = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    return datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date().isoformat()
 
 
 def _contents(board: Board) -> str:
@@ -91,18 +93,20 @@ def _contents(board: Board) -> str:
 def _section(table: Table, index: int) -> str:
     shows = _shows_published(table)
     notes = [*caveats(table, WORDS), *([verdict_rule()] if shows else [])]
+    notes += [SIGNS_RULE] if shows else []
+    notes += [beside_rule(len(table.beside), len(table.beside))] if table.beside else []
     public = public_lines(table) if shows else []
     return f"""<section class="board" aria-labelledby="board-{index}">
 <h2 id="board-{index}">{escape(table.title)}</h2>
 <p>{escape(introduction(table))}</p>
 {_controls(table, index, shows)}
 <div class="scroll" role="region" aria-labelledby="board-{index}" tabindex="0">
-<table>
+<table{' class="many"' if len(table.tasks) > MANY else ""}>
 <caption><span>{escape(_caption(table))}</span></caption>
 {_head(table)}
 <tbody>
 {_rows(table)}
-</tbody>
+</tbody>{_published_rows(table)}
 </table>
 </div>
 {_legend(shows)}
@@ -120,14 +124,7 @@ def _shows_published(table: Table) -> bool:
 
 def _sources(table: Table) -> list[str]:
     """Where each model's published figures are from, or why there are none."""
-    lines = []
-    for row in table.models:
-        if row.key is None:
-            lines.append(f"{row.label}: {ABSENT} (no published scores are known for this model)")
-        else:
-            source, _ = find(row.key)
-            lines.append(f"{row.label}: {row.key}. {source.paper}. Read in: {source.source}.")
-    return lines
+    return [*map(row_source, table.models), *beside_sources(table.beside)]
 
 
 def _caption(table: Table) -> str:
@@ -140,10 +137,10 @@ def _controls(table: Table, index: int, shows: bool) -> str:
     """Hidden until the script is there that makes them work."""
     names = _column_names(table)
     options = "".join(f'<option value="{i}">{escape(name)}</option>' for i, name in enumerate(names) if i)
-    narrow = 1 if table.aggregate else 2
+    narrow = 2
     tick = '<label class="tick"><input type="checkbox" checked> published figures</label>' if shows else ""
     return f"""<div class="controls" role="group" aria-label="Filter" hidden>
-<label>Models that contain <input type="search" autocomplete="off" spellcheck="false"></label>
+<label>Models with these words <input type="search" autocomplete="off" spellcheck="false"></label>
 <label>Columns <select data-narrow="{narrow}"><option value="">all</option>{options}</select></label>
 {tick}
 <output aria-live="polite"></output>
@@ -162,7 +159,8 @@ def _legend(shows: bool) -> str:
 
 
 def _column_names(table: Table) -> list[str]:
-    return ["model", *(["s(m)"] if table.aggregate else []), "seeds", *(column.short for column in table.tasks)]
+    whole = ["rank", "s(m)"] if table.aggregate else []
+    return ["model", *whole, "seeds", *(column.short for column in table.tasks)]
 
 
 def _head(table: Table) -> str:
@@ -171,6 +169,7 @@ def _head(table: Table) -> str:
     cells = [_head_cell("model", "text", "ascending", sorted_by, ())]
     if table.aggregate:
         pool = (f"pool: {len(table.models)} models", f"{len(table.aggregate.tasks)} tasks")
+        cells.append(_head_cell("rank", "number", "ascending", sorted_by, ()))
         cells.append(_head_cell("s(m)", "number", "descending", sorted_by, pool))
     cells.append(_head_cell("seeds", "number", "descending", sorted_by, ()))
     for column in table.tasks:
@@ -196,14 +195,15 @@ def _rows(table: Table) -> str:
 
 
 def _row(table: Table, row: ModelRow) -> str:
-    remarks = list(row.remarks)
+    remarks = [*row.remarks, *([row.about.words] if row.about.words else [])]
     if _shows_published(table):
-        remarks.append(
-            f"published: {' / '.join(row.key.split(SEPARATOR)[:2]) if row.key else f'{ABSENT} (none known)'}"
-        )
+        said = " (by its name)" if row.own.by_name else ""
+        where = " / ".join(row.key.split(SEPARATOR)[:2]) + said if row.key else f"{ABSENT} (none known)"
+        remarks.append(f"published: {where}")
     small = "".join(f"<small>{escape(remark)}</small>" for remark in remarks)
     cells = [f'<th scope="row" data-sort="{escape(row.label, quote=True)}">{escape(row.label)}{small}</th>']
     if table.aggregate:
+        cells.append(f'<td class="few" data-sort="{row.rank.rstrip("=")}">{row.rank}</td>')
         cells.append(_s_cell(table, row))
     shown = seeds(table, row.label)
     cells.append(f'<td class="few" data-sort="{shown.partition("-")[0]}">{escape(shown)}</td>')
@@ -211,14 +211,34 @@ def _row(table: Table, row: ModelRow) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
+def _published_rows(table: Table) -> str:
+    """Rows of others in a group of their own, in grey; they sort and filter with ours, and stay below them."""
+    if not table.beside:
+        return ""
+    head = f'<tr class="group"><th scope="rowgroup" colspan="{len(_column_names(table))}">Published by others</th></tr>'
+    rows = "\n".join(_published_row(table, line) for line in table.beside)
+    return f'\n<tbody class="others">\n{head}\n{rows}\n</tbody>'
+
+
+def _published_row(table: Table, line: PublishedLine) -> str:
+    remark = f"{line.table.topic} / {line.table.name}; {line.apart}"
+    name = escape(line.label)
+    cells = [f'<th scope="row" data-sort="{escape(line.label, quote=True)}">{name}<small>{escape(remark)}</small></th>']
+    cells += ['<td class="few" data-sort=""></td>', '<td data-sort=""></td>'] if table.aggregate else []
+    runs = beside_seeds(line)
+    cells.append(f'<td class="few" data-sort="{"" if runs == ABSENT else runs}">{runs}</td>')
+    for column in table.tasks:
+        figure = line.figures[column.name]
+        value = "" if figure.value is None else repr(figure.value)
+        cells.append(f'<td data-sort="{value}">{escape(published_figure(figure))}</td>')
+    return f'<tr class="theirs">{"".join(cells)}</tr>'
+
+
 def _s_cell(table: Table, row: ModelRow) -> str:
     whole = table.aggregate
     assert whole is not None
-    value, spread = whole.of_means[row.label], whole.intervals[row.label]
-    half_width = spread.half_width if spread else None
-    axis = _span(
-        (whole.of_means[label], spread.half_width if spread else None) for label, spread in whole.intervals.items()
-    )
+    value, half_width = whole.of_means[row.label], points_width(whole.intervals[row.label])
+    axis = _span((whole.of_means[label], points_width(spread)) for label, spread in whole.intervals.items())
     width = "" if half_width is None else f" \u00b1{half_width:.1f}"
     drawn = _svg(axis, value, half_width, None)
     return f'<td data-sort="{value!r}"><span class="score"><b>{value:.1f}</b>{width}</span>{drawn}</td>'
@@ -245,9 +265,11 @@ def _beside(cell: Cell, row: ModelRow) -> str:
     """The published figure and the verdict; for a model that has no published row, the row's header says so."""
     if cell.published is None or cell.verdict is None or row.key is None:
         return ""
-    verdict = f'<span class="verdict">{SIGNS[cell.verdict.word]} {escape(cell.verdict.word)}</span>'
+    word = f'<span class="long"> {escape(cell.verdict.word)}</span>'
+    verdict = f'<span class="verdict">{SIGNS[cell.verdict.word]}{word}</span>'
     figure = escape(published_figure(cell.published))
-    return f'<span class="published">published {figure} {verdict}: {escape(cell.verdict.reason)}</span>'
+    why = f'<span class="long">: {escape(cell.verdict.reason)}</span>'
+    return f'<span class="published"><span class="long">published </span>{figure} {verdict}{why}</span>'
 
 
 # ---------------------------------------------------------------------------------------------------- drawn intervals

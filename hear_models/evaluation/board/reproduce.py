@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from typing import Any
 from hear_models.checkpoints.safetensors_file import read_header
 from hear_models.errors import UsageError
 from hear_models.evaluation.board import tabulate
-from hear_models.evaluation.board.leaderboard import Board, Options, build
+from hear_models.evaluation.board.choosing import Options
+from hear_models.evaluation.board.leaderboard import Board, build
 from hear_models.evaluation.board.published import NOT_REPRODUCED, REPRODUCED, PublishedTable, find
 from hear_models.evaluation.board.results import gather
 from hear_models.evaluation.judges.protocols import FIXED
@@ -308,8 +310,7 @@ def _write(folder: Path, name: str, key: str, request: Request, done: Reproducti
     write_atomically(folder / "README.md", "\n".join(lines).encode())
     write_atomically(folder / "reproduction.json", (json.dumps(facts, indent=1) + "\n").encode())
     write_atomically(folder / "environment.txt", environment_text().encode())
-    command = [Path(part).name if Path(part).is_absolute() else part for part in request.command]
-    write_atomically(folder / "command.txt", (" ".join(command) + "\n").encode())
+    write_atomically(folder / "command.txt", (shlex.join(request.told_command) + "\n").encode())
     known = KnownFiles(lock or cache_folder() / FETCH_LOCK)
     if name in known.groups:
         write_atomically(folder / "fetch.lock.json", known.text((name,)).encode())

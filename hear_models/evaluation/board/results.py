@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,11 @@ class Result:
         return read_predictions(self.path.parent / self.record.predictions).splits
 
 
-def gather(paths: Sequence[str | os.PathLike[str]], imported_protocol: str | None = None) -> list[Result]:
+def gather(
+    paths: Sequence[str | os.PathLike[str]],
+    imported_protocol: str | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Result]:
     """Every result in the given folders and files, each file once, in the order of the paths.
 
     Records are files named ….seed-N.json, or any record named directly; folders with the kit's scores file are
@@ -55,7 +59,8 @@ def gather(paths: Sequence[str | os.PathLike[str]], imported_protocol: str | Non
         found = list(_records(given))
         for path in found:
             results.setdefault(path.resolve(), Result(read_record(path), path))
-        imported = [] if given.is_file() else import_folder(given, imported_protocol)
+            progress(f"reading: {len(results)} results")
+        imported = [] if given.is_file() else import_folder(given, imported_protocol, progress)
         for record in imported:
             place = given.resolve() / record.model.module / record.task.name / SCORES_FILE
             results.setdefault(place, Result(record))

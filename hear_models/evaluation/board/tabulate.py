@@ -1,21 +1,24 @@
-"""A leaderboard as text for a terminal of 80 columns, as Markdown, and as CSV for programs."""
+"""A leaderboard as text for a terminal of 80 columns, and as Markdown."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from hear_models.evaluation.board.beside import MOST, PublishedLine
 from hear_models.evaluation.board.leaderboard import BEST, Board, ModelRow, Table, TaskColumn
 from hear_models.evaluation.board.wording import (
     ABSENT,
     MARKS,
+    beside_rule,
+    beside_seeds,
+    beside_sources,
     caveats,
     introduction,
     mean_and_width,
     points,
     public_lines,
     published_figure,
+    row_source,
     score,
     seeds,
     verdict_rule,
@@ -26,28 +29,54 @@ WIDTH = 80
 
 
 # ----------------------------------------------------------------------------------------------------------- terminal
-def terminal(board: Board, width: int = WIDTH) -> str:
-    """Plain text, no line longer than `width` where names allow it; many tasks become several blocks."""
-    parts = []
+def terminal(board: Board, width: int = WIDTH, most: int | None = MOST) -> str:
+    """Plain text, no line longer than `width` where names allow it; many tasks become several blocks.
+
+    `most`: published rows beside ours; None: all that were chosen.
+    """
+    parts = ["\n".join(_wrap(board.title, width))] if board.title else []
     for table in board.tables:
         parts.append("\n".join(_wrap(table.title, width)) + "\n" + "=" * min(width, len(table.title)))
         parts.append("\n".join(_wrap(introduction(table), width)))
-        parts += _blocks(table, width)
-        parts.append("\n".join(line for text in caveats(table) for line in _wrap(text, width, "  ")))
+        parts += _blocks(table, table.beside[:most], width)
+        parts.append(_about(table, width))
+        said = [*caveats(table), *_of_beside(table, most)]
+        parts.append("\n".join(line for text in said for line in _wrap(text, width, "  ")))
         parts += _published_blocks(table, width)
     parts += ["\n".join(_wrap(note, width, "  ")) for note in board.notes]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _blocks(table: Table, width: int) -> list[str]:
-    """s(m) and the seeds first, then as many tasks a block as fit beside the models' names."""
+def _of_beside(table: Table, most: int | None) -> list[str]:
+    """What must be said of the published rows that are shown."""
+    lines = table.beside[:most]
+    return [beside_rule(len(lines), len(table.beside)), *beside_sources(lines)] if lines else []
+
+
+def _blocks(table: Table, lines: list[PublishedLine], width: int) -> list[str]:
+    """Rank, s(m) and seeds first, then as many tasks a block as fit beside the names; published rows below ours."""
+    gap = [""] if lines else []
+
+    def below(cells: list[str]) -> list[str]:
+        return [*gap, *cells]
+
     columns = [
-        (column.short, _aligned([score(table, row.label, column) for row in table.models])) for column in table.tasks
+        (
+            column.short,
+            _aligned(
+                [score(table, row.label, column) for row in table.models]
+                + below([published_figure(line.figures[column.name]) for line in lines])
+            ),
+        )
+        for column in table.tasks
     ]
-    columns.insert(0, ("seeds", [seeds(table, row.label) for row in table.models]))
+    columns.insert(0, ("seeds", [seeds(table, r.label) for r in table.models] + below([*map(beside_seeds, lines)])))
     if table.aggregate:
-        columns.insert(0, ("s(m)", [_s(table, row) for row in table.models]))
-    names, full = _fitting([row.label for row in table.models], max(20, width // 3))
+        nothing = below([""] * len(lines))
+        columns.insert(0, ("s(m)", [*(_s(table, row) for row in table.models), *nothing]))
+        columns.insert(0, ("rank", [*(_rank(row) for row in table.models), *nothing]))
+    shown = [*(row.label for row in table.models), *(["published:"] if lines else []), *(line.label for line in lines)]
+    names, full = _fitting(shown, max(20, width // 3))
     room = width - max(map(len, names)) - 2
     blocks: list[list[tuple[str, list[str]]]] = [[]]
     for column in columns:
@@ -59,6 +88,28 @@ def _blocks(table: Table, width: int) -> list[str]:
     return [*grids, "\n".join(line for text in full for line in _wrap(text, width, "    "))]
 
 
+def _rank(row: ModelRow) -> str:
+    """A shared rank's mark hangs out to the right."""
+    return row.rank if row.rank.endswith("=") else f"{row.rank} "
+
+
+def _about(table: Table, width: int) -> str:
+    """Dimensions, parameters, licence, where anything of it is known."""
+    if not any(row.about.words for row in table.models):
+        return ""
+    names, _ = _fitting([row.label for row in table.models], max(20, width // 3))
+    about = [row.about for row in table.models]
+    return _grid(
+        [
+            ("model", names),
+            ("dims", [_or_absent(a.dims) for a in about]),
+            ("parameters", [a.size for a in about]),
+            ("licence", [a.licence or ABSENT for a in about]),
+        ],
+        left=(0, 3),
+    )
+
+
 def _aligned(scores: list[str]) -> list[str]:
     """Room for a mark behind every score of a column that has one."""
     marks = tuple(f" {mark}" for mark in MARKS.values())
@@ -67,8 +118,8 @@ def _aligned(scores: list[str]) -> list[str]:
     return [text if text.endswith(marks) else f"{text}  " for text in scores]
 
 
-def _grid(columns: list[tuple[str, list[str]]]) -> str:
-    """The first column left, the others aligned right."""
+def _grid(columns: list[tuple[str, list[str]]], left: Sequence[int] = (0,)) -> str:
+    """The columns of `left` to the left, the others aligned right."""
     widths = [_width(column) for column in columns]
     rows = [
         [name for name, _ in columns],
@@ -77,7 +128,7 @@ def _grid(columns: list[tuple[str, list[str]]]) -> str:
     ]
     return "\n".join(
         "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     )
@@ -102,9 +153,9 @@ def _published_blocks(table: Table, width: int) -> list[str]:
             for column in table.tasks
             if (row.label, column.name) in table.cells
         ]
-        head = f"{row.label}: {row.key or ABSENT}"
+        head = f"{row.label}: {row.key}{' (found by its name)' if row.own.by_name else ''}"
         if row.key is None:
-            parts.append("\n".join(_wrap(f"{head} (no published scores are known for this model)", width, "  ")))
+            parts.append("\n".join(_wrap(row_source(row), width, "  ")))
             continue
         columns: list[tuple[str, list[str]]] = [
             (name, []) for name in ("task", "ours", "published", "difference", "allowed", "verdict")
@@ -159,30 +210,48 @@ def _fitting(labels: list[str], width: int) -> tuple[list[str], list[str]]:
 
 
 # ----------------------------------------------------------------------------------------------------------- Markdown
-def markdown(board: Board) -> str:
-    """Tables with a row for each model, the best of a column bold; then the published figures and the caveats."""
-    parts = []
+def markdown(board: Board, most: int | None = MOST) -> str:
+    """Tables with a row for each model, the best of a column bold; then the published figures and the caveats.
+
+    `most`: published rows below ours, in italics; None: all that were chosen.
+    """
+    parts = [f"# {_md(board.title)}"] if board.title else []
     for table in board.tables:
         parts += [f"### {_md(table.title)}", _md(introduction(table))]
         head = [
             "model",
-            *(["s(m)"] if table.aggregate else []),
+            *(["rank", "s(m)"] if table.aggregate else []),
             "seeds",
             *(_md(column.short) for column in table.tasks),
         ]
         rows = [
             [
                 _md(row.label),
-                *([_s(table, row)] if table.aggregate else []),
+                *([row.rank, _s(table, row)] if table.aggregate else []),
                 seeds(table, row.label),
                 *(_md_score(table, row, column) for column in table.tasks),
             ]
             for row in table.models
         ]
+        rows += [
+            [
+                f"*{_md(line.label)}*",
+                *(["", ""] if table.aggregate else []),
+                beside_seeds(line),
+                *(_md(published_figure(line.figures[column.name])) for column in table.tasks),
+            ]
+            for line in table.beside[:most]
+        ]
         parts.append(_md_table(head, rows))
+        if any(row.about.words for row in table.models):
+            about = [
+                [_md(row.label), *map(_md, (_or_absent(row.about.dims), row.about.size, row.about.licence or ABSENT))]
+                for row in table.models
+            ]
+            parts.append(_md_table(["model", "dims", "parameters", "licence"], about))
         if _shows_published(table):
             parts.append(_md_published(table))
-        lines = caveats(table)
+        lines = [*caveats(table), *_of_beside(table, most)]
         if _shows_published(table):
             lines.append(verdict_rule())
             lines += [
@@ -191,6 +260,10 @@ def markdown(board: Board) -> str:
         parts.append("\n".join(f"- {_md(line)}" for line in lines))
     parts += [_md(note) for note in board.notes]
     return "\n\n".join(parts) + "\n"
+
+
+def _or_absent(value: int | None) -> str:
+    return ABSENT if value is None else str(value)
 
 
 def _md_score(table: Table, row: ModelRow, column: TaskColumn) -> str:
@@ -228,75 +301,3 @@ def _md_table(head: list[str], rows: Iterable[list[str]]) -> str:
 def _md(text: str) -> str:
     """Text from a record shows as it is: no markup, no HTML, no link."""
     return inline(text)
-
-
-# ---------------------------------------------------------------------------------------------------------------- CSV
-def csv_text(board: Board) -> str:
-    """One row a model x task, numbers unrounded (fractions; s(m) in points), empty where there is none.
-
-    A text that a spreadsheet would take for a formula gets an apostrophe in front.
-    """
-    buffer = io.StringIO()
-    rows = [
-        _csv_row(table, row, column)
-        for table in board.tables
-        for row in table.models
-        for column in table.tasks
-        if (row.label, column.name) in table.cells or (row.label, column.name) in table.undefined
-    ]
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _csv(value) for key, value in row.items()} for row in rows)
-    return buffer.getvalue()
-
-
-def _csv_row(table: Table, row: ModelRow, column: TaskColumn) -> dict[str, object]:
-    cell = table.cells.get((row.label, column.name))
-    undefined = table.undefined.get((row.label, column.name))
-    comparison, figure, judged = (cell.comparison, cell.published, cell.verdict) if cell else (None, None, None)
-    whole = table.aggregate
-    spread = whole.intervals[row.label] if whole else None
-    return {
-        "protocol": table.protocol,
-        "origin": table.origin,
-        "model": row.label,
-        "trained": row.model.trained,
-        "options": ", ".join(f"{key}={value}" for key, value in sorted(row.model.options.items())),
-        "checkpoint_sha256": row.model.checkpoint_sha256,
-        "weights_sha256": row.model.weights_sha256,
-        "code_sha256": row.model.code_sha256,
-        "task": column.name,
-        "metric": column.metric,
-        "lower_is_better": column.lower_is_better,
-        "judges": " ".join(cell.judges if cell else table.judges),
-        "seeds": " ".join(map(str, cell.scores)) if cell else None,
-        "mean": cell.interval.mean if cell else None,
-        "half_width_95": cell.interval.half_width if cell else None,
-        "not_defined": undefined.why if undefined else None,
-        "interval_over": "probe seeds only",
-        "mark": cell.mark if cell else None,
-        "difference_from_best": comparison.difference if comparison else None,
-        "p": comparison.p if comparison else None,
-        "p_holm": comparison.p_holm if comparison else None,
-        "ties_absent": column.ties,
-        "published_key": figure.key if figure else None,
-        "published_value": figure.value if figure else None,
-        "published_half_width": figure.spread if figure else None,
-        "published_absent": figure.absent if figure else None,
-        "verdict": judged.word if judged else None,
-        "verdict_reason": judged.reason if judged else None,
-        "s_of_means": whole.of_means[row.label] if whole else None,
-        "s_half_width_95": spread.half_width if spread else None,
-        "s_tasks": " ".join(whole.tasks) if whole else None,
-        "s_pool": "; ".join(model.label for model in table.models) if whole else None,
-    }
-
-
-def _csv(value: object) -> object:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return repr(value) if isinstance(value, float) else value

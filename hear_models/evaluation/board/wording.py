@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from hear_models.evaluation.board.beside import PublishedLine
 from hear_models.evaluation.board.bootstrap import ALPHA, RESAMPLES
-from hear_models.evaluation.board.leaderboard import BEST, ORIGINS, TIED, Table, TaskColumn
-from hear_models.evaluation.board.published import EXPECTED_POINTS, Published, public_best
+from hear_models.evaluation.board.leaderboard import BEST, ORIGINS, TIED, ModelRow, Table, TaskColumn
+from hear_models.evaluation.board.published import EXPECTED_POINTS, SEPARATOR, Published, find, public_best
 from hear_models.evaluation.board.statistics import Interval
 from hear_models.evaluation.runs.record import IMPORTED
-from hear_models.tasks.known_tasks import OFFICIAL, SYNTHETIC, UNOFFICIAL
+from hear_models.tasks.origin import OFFICIAL, SYNTHETIC, UNOFFICIAL
 
 ABSENT = "-"
 UNDEFINED = "n.d."
+WIDEST_POINTS = 50.0  # half the scale of s(m): an interval that spans all of it says nothing
 MARKS = {BEST: "*", TIED: "="}
 
 
@@ -42,8 +44,14 @@ def score(table: Table, label: str, column: TaskColumn) -> str:
 
 def points(of_means: float, spread: Interval | None) -> str:
     """s(m), which is in points already."""
-    width = "" if spread is None or spread.half_width is None else f" ±{spread.half_width:.1f}"
-    return f"{of_means:.1f}{width}"
+    width = points_width(spread)
+    return f"{of_means:.1f}{'' if width is None else f' ±{width:.1f}'}"
+
+
+def points_width(spread: Interval | None) -> float | None:
+    """The half width of s(m), None where there is none or it says nothing because it spans the whole scale."""
+    width = None if spread is None else spread.half_width
+    return None if width is None or width > WIDEST_POINTS else width
 
 
 def published_figure(figure: Published | None) -> str:
@@ -65,19 +73,23 @@ def seeds(table: Table, label: str) -> str:
 def introduction(table: Table) -> str:
     """One line on what the table holds."""
     models, tasks = len(table.models), len(table.tasks)
+    widths = any(cell.interval.half_width is not None for cell in table.cells.values())
+    scaled = "x 100" if all(column.percent for column in table.tasks) else ""
+    said = " ".join(part for part in (scaled, "with 95 % half widths over seeds" if widths else "") if part)
     return (
         f"{models} model{'s' * (models != 1)}, {tasks} task{'s' * (tasks != 1)}, judge: {' and '.join(table.judges)}. "
-        f"Scores {'x 100 ' if all(column.percent for column in table.tasks) else ''}with 95 % half widths over seeds."
+        f"{f'Scores {said}.' if said else ''}{f' Results of {table.dates}.' if table.dates else ''}".strip()
     )
 
 
 def caveats(table: Table, marks: Mapping[str, str] = MARKS) -> list[str]:
     """Everything that a reader must know before comparing, a sentence or two each; `marks` are those of the output."""
     lines = [*_origin(table), *_judges(table)]
-    lines.append(
-        "±: 95 % half width (Student, n-1) over probe seeds only: the luck of training the probe. It covers neither "
-        "pretraining nor the choice of clips. No width: one seed."
-    )
+    if any(cell.interval.half_width is not None for cell in table.cells.values()):
+        lines.append(
+            "±: 95 % half width (Student, n-1) over probe seeds only: the luck of training the probe. It covers "
+            "neither pretraining nor the choice of clips. No width: one seed."
+        )
     if not table.quick_look:
         lines += [*_aggregate(table), *_ties(table, marks)]
     lines += _undefined(table)
@@ -122,11 +134,17 @@ def _aggregate(table: Table) -> list[str]:
     if table.aggregate is None:
         return []
     shorts = {column.name: column.short for column in table.tasks}
+    wide = [
+        label
+        for label, spread in table.aggregate.intervals.items()
+        if spread is not None and spread.half_width is not None and points_width(spread) is None
+    ]
+    vague = f" No width beside {', '.join(wide)}: their seeds spread over the whole scale; run more." if wide else ""
     return [
         f"s(m): mean over {', '.join(shorts[task] for task in table.aggregate.tasks)} of "
         f"100 (x - worst) / (best - worst); worst and best mean of the pool, which is the {len(table.models)} models "
         f"of this table: {', '.join(row.label for row in table.models)}. Another pool or other tasks give other "
-        "values: never compare it with the s(m) of another table or paper."
+        f"values: never compare it with the s(m) of another table or paper. rank: by s(m) as printed.{vague}"
     ]
 
 
@@ -155,6 +173,42 @@ def verdict_rule() -> str:
     return (
         f"reproduced: as printed, ours and the published figure differ by at most {EXPECTED_POINTS} points or the sum "
         "of both half widths; ours has at least as many seeds, the same protocol, task and metric."
+    )
+
+
+def row_source(row: ModelRow) -> str:
+    """Where the published figures of one of our models are from, or why there are none."""
+    if row.own.key is None:
+        return f"{row.label}: {ABSENT} ({row.own.why})"
+    source, _ = find(row.own.key)
+    said = " (found by the model's name)" if row.own.by_name else ""
+    return f"{row.label}{said}: {row.own.key}. {source.paper}. Read in: {source.source}."
+
+
+def beside_seeds(line: PublishedLine) -> str:
+    """Over how many runs a published row's figures are, "-" where its source does not say."""
+    statistic = line.table.statistic
+    return ABSENT if statistic is None or statistic.samples is None else str(statistic.samples)
+
+
+def beside_sources(lines: Sequence[PublishedLine]) -> list[str]:
+    """Where published rows are from, and what of them is not comparable: a line for each table they are from."""
+    of_table: dict[str, list[PublishedLine]] = {}
+    for line in lines:
+        of_table.setdefault(SEPARATOR.join((line.table.topic, line.table.name)), []).append(line)
+    return [
+        f"{name} ({', '.join(line.label for line in there)}): {there[0].table.paper}. Read in: "
+        f"{there[0].table.source}. {there[0].apart[:1].upper()}{there[0].apart[1:]}."
+        for name, there in of_table.items()
+    ]
+
+
+def beside_rule(shown: int, there: int) -> str:
+    """What the published rows below ours are."""
+    more = f" {there - shown} more: --published-rows all." if shown < there else ""
+    return (
+        "published: rows as their sources print them; nothing of them was evaluated here, and s(m), rank and marks are "
+        f"of our rows only.{more}"
     )
 
 

@@ -194,7 +194,7 @@ class _Evaluation:
                 path=str(record_file(self.request.results, pair.model, pair.facts, pair.inputs, seed)),
                 work=self.to_judge.pop((pair.name, seed)),
                 name=f"{pair.name}  seed {seed}",
-                command=self.request.command,
+                command=self.request.told_command,
                 warnings=pair.warnings,
             )
             if self.meanwhile:

@@ -12,6 +12,9 @@ from hear_models.evaluation.judges.protocols import NOT_COMPARABLE, PROTOCOLS, p
 from hear_models.evaluation.judges.table import find_judge
 
 LARGEST_SEED = 2**32 - 1
+EMBEDDINGS_DIR = "task-embeddings"  # not where people put those of their recordings
+# an absolute path, in an argument or behind KEY=, MODULE: or a comma; of addresses (https://) none
+PLACE = re.compile(r"(?:^|(?<=[=,])|(?<=:)(?!//))(?:~[\w.-]*|[A-Za-z]:)?[/\\](?!/)[^,]*")
 FLOORS = ("logmel-stats", "random-projection")  # what a score is worth shows beside models that learned nothing
 
 
@@ -34,7 +37,7 @@ class Request:
         allow_untrained: accept random weights of ours.
         random_labels: shuffle the labels before training.
         overwrite: put records of other inputs aside.
-        command: what the records say made them.
+        command: what the records say made them, without folders of this machine.
     """
 
     models: Sequence[str]
@@ -46,7 +49,7 @@ class Request:
     seeds: Sequence[int] | None = None
     jobs: int | None = None
     results: str | Path = "results"
-    embeddings_dir: str | Path = "embeddings"
+    embeddings_dir: str | Path = EMBEDDINGS_DIR
     device: str | None = None
     settings: Sequence[str] = ()
     names: Sequence[str] = ()
@@ -54,6 +57,11 @@ class Request:
     random_labels: bool = False
     overwrite: bool = False
     command: tuple[str, ...] = ()
+
+    @property
+    def told_command(self) -> tuple[str, ...]:
+        """The command for people elsewhere: of absolute paths the last part is left, as `.../NAME`."""
+        return tuple(PLACE.sub(lambda found: f".../{_last_part(found[0])}", part) for part in self.command)
 
     @property
     def is_quick_look(self) -> bool:
@@ -132,3 +140,7 @@ def parse_only(texts: Sequence[str]) -> tuple[str, ...]:
     if texts and not names:
         raise UsageError("--tasks names no task. Write for instance --tasks esc50,libricount, or leave it out.")
     return names
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]

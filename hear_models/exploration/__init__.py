@@ -1,0 +1,1 @@
+"""What recordings are like: which sound alike, and where each lies among the others."""
