@@ -29,6 +29,7 @@ import click
     help="Where features are kept. Default: OUTPUT/features.",
 )
 @click.option("--steps", type=click.IntRange(1), help="Another number of updates than the recipe's.")
+@click.option("--batch", type=click.IntRange(1), help="Another number of crops an update; the rate follows.")
 @click.option("--stop-after", type=click.IntRange(1), help="Updates in this call; then save and end.")
 @click.option("--init", metavar="MODEL", help="Begin with the weights of this name or .safetensors file.")
 @click.option(
@@ -51,6 +52,7 @@ def command(
     output: Path | None,
     cache: Path | None,
     steps: int | None,
+    batch: int | None,
     stop_after: int | None,
     init: str | None,
     go_on_with_changed: tuple[str, ...],
@@ -69,9 +71,9 @@ def command(
     on after Ctrl-C, a crash or a kill; with a validation set also best.safetensors, the weights of its best score.
     A finished run goes on with more --steps and --go-on-with-changed optimiser.
     """
-    from hear_models.training.recipe import read_recipe, with_steps
+    from hear_models.training.recipe import read_recipe, with_batch, with_steps
 
-    chosen = with_steps(read_recipe(recipe), steps)
+    chosen = with_batch(with_steps(read_recipe(recipe), steps), batch)
 
     import torch
 

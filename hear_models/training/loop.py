@@ -125,10 +125,24 @@ def _begin(recipe: Recipe, run: Run, way: Way, report: Callable[[str], None]) ->
     if run.init is not None:
         path = first_weights(run.init, recipe.family, bool(way.options.get("decoder")))
         base = load_model(path, family=recipe.family, **way.options)
-        model.load_state_dict(dict(way.initial_weights(model, base, report)))
+        begin_with(model, way.initial_weights(model, base, report), path)
         sha256 = base.checkpoint.sha256 if base.checkpoint else None
         lineage = inherited(read_header(path), path.name, sha256)
     return model, lineage
+
+
+def begin_with(model: HearModel, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Take over weights. UsageError if they are those of another network: `[model]` says what the recipe trains."""
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(own.keys() | given.keys()):
+        if own.get(name) != given.get(name):
+            of = [str(list(shapes[name])) if name in shapes else "nothing" for shapes in (given, own)]
+            raise UsageError(
+                f"{path} is a network of other sizes than [model] of the recipe: {name} is {of[0]} there, {of[1]} "
+                "here. Leave --init out, or take the recipe of that network."
+            )
+    model.load_state_dict(dict(weights))
 
 
 def decay_groups(model: HearModel, weight_decay: float, heads: nn.Module | None = None) -> list[dict[str, Any]]:

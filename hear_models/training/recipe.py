@@ -189,6 +189,11 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
         raise UsageError(f"{name} is not TOML: {error}. Correct that line.") from None
 
 
+def with_batch(recipe: Recipe, batch: int | None) -> Recipe:
+    """The recipe with another number of crops an update; the learning rate follows, as `base_rate` is for 256."""
+    return recipe if batch is None else replace(recipe, optimiser=replace(recipe.optimiser, batch=batch))
+
+
 def with_steps(recipe: Recipe, steps: int | None) -> Recipe:
     """The recipe with another number of updates; the warm-up keeps its share."""
     if steps is None:

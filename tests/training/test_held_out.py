@@ -19,7 +19,7 @@ from hear_models.training import masked as masked_objective
 from hear_models.training.features import recordings
 from hear_models.training.held_out import HeldOut, parts
 from hear_models.training.loop import pretrain
-from hear_models.training.recipe import Optimiser, Recipe
+from hear_models.training.recipe import Optimiser, Recipe, with_batch
 from hear_models.training.run import Run
 
 MASKED = {"encoder_width": 24, "encoder_depth": 1, "encoder_heads": 3, "decoder_width": 16, "decoder_depth": 1}
@@ -164,3 +164,19 @@ def test_a_finished_run_goes_on_with_more_updates(corpus, tmp_path):
         pretrain(longer, run, silent)
     assert pretrain(longer, replace(run, go_on_with_changed=("optimiser",)), silent) == 9
     assert read_header(run.output / "model.safetensors").notes["changed"][0]["before_update"] == 7
+
+
+def test_first_weights_of_another_network_are_a_sentence(corpus, tmp_path):
+    first = Run(tmp_path / "first", (corpus,), stop_after=1)
+    pretrain(masked(), first, silent)
+    wider = replace(masked(), model=MASKED | {"encoder_width": 48})
+    with pytest.raises(UsageError, match=r"other sizes than \[model\].*\[.*24.*\] there, \[.*48.*\] here"):
+        pretrain(wider, Run(tmp_path / "second", (corpus,), init=first.output / "model.safetensors"), silent)
+    deeper = replace(masked(), model=MASKED | {"encoder_depth": 2})
+    with pytest.raises(UsageError, match="nothing there"):
+        pretrain(deeper, Run(tmp_path / "third", (corpus,), init=first.output / "model.safetensors"), silent)
+
+
+def test_another_batch_keeps_the_rate_of_a_crop():
+    half = with_batch(masked(), 2)
+    assert (half.optimiser.batch, half.optimiser.peak) == (2, FLAT.peak / 2) and with_batch(masked(), None) == masked()
