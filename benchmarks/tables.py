@@ -99,7 +99,7 @@ def models(_: str) -> str:
         arxiv = re.search(r"arXiv (\d{4}\.\d{5})", entry.manifest.paper or "")
         paper = f" ([paper](https://arxiv.org/abs/{arxiv[1]}))" if arxiv else ""
         scene, step = entry.scene_embedding_size, entry.timestamp_embedding_size
-        theirs = "the authors', for evaluation only" if forbids_copies(entry.licence) else "the authors': convert them"
+        theirs = "the authors', for evaluation only" if forbids_copies(entry.licence) else "the authors': `fetch`"
         rows.append(
             [
                 f"`{entry.name}`",

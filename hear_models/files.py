@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from hear_models import locks
-from hear_models.errors import FileError
+from hear_models.errors import FileError, UsageError
 
 BEGIN, END = ".hear-models-", ".part"  # of the name of what is in work
 BEGUN, REPLACED = ".begun", ".replaced"  # instead of END: what a later run goes on with, or puts back
@@ -32,6 +32,11 @@ _swept: set[Path] = set()
 def shown(path: str | os.PathLike[str]) -> str:
     """A path as errors show it: quoted, control characters escaped, one line."""
     return repr(os.fspath(path))
+
+
+def as_text(path: str | os.PathLike[str]) -> str:
+    """A path as text that any file takes: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def unwritable(
@@ -199,6 +204,13 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> str:
     except OSError as error:
         raise FileError(unwritable(target, error)) from error
     return hashlib.sha256(data).hexdigest()
+
+
+def check_writable(path: Path) -> Path:
+    """A file that may be written. UsageError for a folder or a place that is not there: before anything is computed."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{path} cannot be written. Name a file in a folder that exists.")
+    return path
 
 
 # ---------------------------------------------------------------------------------------------- what killed runs left

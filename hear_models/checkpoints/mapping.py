@@ -157,8 +157,10 @@ class Row:
     operation: str
 
 
-def apply_rules(arrays: Mapping[str, SourceArray], rules: Sequence[Rule]) -> tuple[dict[str, np.ndarray], list[Row]]:
+def apply_rules(arrays: dict[str, SourceArray], rules: Sequence[Rule]) -> tuple[dict[str, np.ndarray], list[Row]]:
     """Rename and lay out every array as float32; report rows in the order of our names.
+
+    `arrays` is emptied on the way, so that a checkpoint is not in memory twice.
 
     Raises CheckpointError for keys that no rule knows, two keys with one target, a rank that does not suit the
     operation, arrays that are empty or not floating point, and NaN or infinity.
@@ -167,7 +169,8 @@ def apply_rules(arrays: Mapping[str, SourceArray], rules: Sequence[Rule]) -> tup
     tensors: dict[str, np.ndarray] = {}
     rows: list[Row] = []
     unknown: list[str] = []
-    for key, array in arrays.items():
+    for key in list(arrays):
+        array = arrays.pop(key)
         match, rule = next(((m, rule) for pattern, rule in compiled if (m := pattern.fullmatch(key))), (None, None))
         if match is None or rule is None:
             unknown.append(key)

@@ -16,11 +16,10 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-import safetensors
-
+from hear_models.checkpoints.safetensors_raw import MAX_HEADER_BYTES, RawFile, read_head, read_tensors
 from hear_models.errors import CheckpointError, FileError
 from hear_models.files import unwritable, whole_file
-from hear_models.foreign import LFS_ADVICE, LFS_POINTER, file_sha256, is_lfs_pointer, parse_json, read_bytes
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, file_sha256, is_lfs_pointer, parse_json
 from hear_models.version import __version__
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEY = "hear_models"
-MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 PARTS = ("encoder", "decoder")
 STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 HOW_TO_GET = "Official checkpoints are converted by `hear-models convert FAMILY INPUT OUTPUT.safetensors`."
@@ -170,71 +168,80 @@ def read_checkpoint(
     """
     import torch
 
-    header, stored, found, n_bytes = _verified(path, sha256)
+    header, raw = _verified(path, sha256)
     if missing := [part for part in parts if part not in header.parts]:
         raise CheckpointError(
             f"{path} holds no {missing[0]}, only: {', '.join(header.parts)}. Take the file with that part."
         )
     dtypes = {code: getattr(torch, name) for name, code in STORED.items()}
     tensors: dict[str, Tensor] = {}
-    for name, entry in stored.items():
-        if entry["dtype"] not in dtypes:
+    for name in list(raw.tensors):
+        entry = raw.tensors.pop(name)
+        if entry.dtype not in dtypes:
             raise CheckpointError(
-                f"{path}: {name} is stored as {entry['dtype']}, which no model here uses. Convert it again."
+                f"{path}: {name} is stored as {entry.dtype}, which no model here uses. Convert it again."
             )
         if part_of(name) in parts:
-            data, dtype = entry["data"], dtypes[entry["dtype"]]
-            flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0)
-            tensors[name] = flat.reshape(entry["shape"]).float()
-    return Checkpoint(header, tensors, str(path), found, n_bytes)
+            flat = torch.frombuffer(entry.data, dtype=dtypes[entry.dtype]) if entry.data else torch.empty(0)
+            tensors[name] = flat.reshape(entry.shape).float()
+    return Checkpoint(header, tensors, str(path), raw.sha256, raw.n_bytes)
 
 
 def verify(
     path: str | os.PathLike[str], sha256: str | None = None
 ) -> tuple[Header, dict[str, tuple[str, tuple[int, ...]]], str]:
     """Check every byte of a checkpoint, without torch: (header, {name: (dtype, shape)}, sha256 of the file)."""
-    header, stored, found, _ = _verified(path, sha256)
-    return header, {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in stored.items()}, found
+    header, raw = _verified(path, sha256)
+    return header, {name: (entry.dtype, entry.shape) for name, entry in raw.tensors.items()}, raw.sha256
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """What a checkpoint says about itself, without torch and without verifying the tensors."""
-    return _parse_header(path, _read(path))[0]
+    """What a checkpoint says about itself, without torch and without reading the tensors."""
+    return _parse_header(path, *_head(path))[0]
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def _head(path: str | os.PathLike[str]) -> tuple[bytes, int]:
     try:
-        return read_bytes(path)
+        return read_head(path)
     except FileError as error:
         raise CheckpointError(str(error)) from error
 
 
-def _verified(path: str | os.PathLike[str], sha256: str | None) -> tuple[Header, dict[str, Any], str, int]:
-    data = _read(path)
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise CheckpointError(
-            f"{path} is not the file that its manifest describes: sha256 {found[:16]}..., expected {sha256[:16]}... "
-            "Replace it by an intact copy."
-        )
-    header, digest = _parse_header(path, data)
+def _verified(path: str | os.PathLike[str], sha256: str | None) -> tuple[Header, RawFile]:
+    head, n_bytes = _head(path)
     try:
-        stored = dict(safetensors.deserialize(data))
-    except Exception as error:  # the library raises its own class and, for some inputs, others
+        header, digest = _parse_header(path, head, n_bytes)
+        raw = read_tensors(path, head)
+    except CheckpointError:
+        if sha256 is not None and (found := file_sha256(path)) != sha256:
+            raise CheckpointError(_another(path, found, sha256)) from None
+        raise
+    except (FileError, ValueError, RecursionError) as error:
+        if sha256 is not None and (found := file_sha256(path)) != sha256:
+            raise CheckpointError(_another(path, found, sha256)) from error
         raise CheckpointError(f"{path} is damaged ({error}). Replace it by an intact copy.") from error
-    pieces = ((name, entry["dtype"], list(entry["shape"]), entry["data"]) for name, entry in sorted(stored.items()))
+    if sha256 is not None and raw.sha256 != sha256:
+        raise CheckpointError(_another(path, raw.sha256, sha256))
+    pieces = ((name, entry.dtype, list(entry.shape), entry.data) for name, entry in sorted(raw.tensors.items()))
     if _digest(asdict(header), pieces) != digest:
         raise CheckpointError(
             f"{path} was altered or damaged: its content does not match its digest. Replace it by an intact copy."
         )
-    return header, stored, found, len(data)
+    return header, raw
 
 
-def _parse_header(path: str | os.PathLike[str], data: bytes) -> tuple[Header, str]:
+def _another(path: str | os.PathLike[str], found: str, expected: str) -> str:
+    return (
+        f"{path} is not the file that its manifest describes: sha256 {found[:16]}..., expected {expected[:16]}... "
+        "Replace it by an intact copy."
+    )
+
+
+def _parse_header(path: str | os.PathLike[str], data: bytes, n_bytes: int) -> tuple[Header, str]:
     size = int.from_bytes(data[:8], "little")
     if is_lfs_pointer(data):
         raise CheckpointError(f"{path}: {LFS_POINTER}. {LFS_ADVICE}")
-    if len(data) < 10 or data[8:9] != b"{" or not 2 <= size <= min(len(data) - 8, MAX_HEADER_BYTES):
+    if len(data) < 10 or data[8:9] != b"{" or not 2 <= size <= min(n_bytes - 8, MAX_HEADER_BYTES):
         raise CheckpointError(f"{path} is not a whole safetensors file. {HOW_TO_GET}")
     try:
         outer = parse_json(data[8 : 8 + size])

@@ -8,22 +8,20 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import safetensors
 
 from hear_models.checkpoints.mapping import SourceArray
 from hear_models.checkpoints.safetensors_file import KEY
+from hear_models.checkpoints.safetensors_raw import RawFile, RawTensor, read_head, read_tensors
 from hear_models.errors import CheckpointError
-from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, open_plain, read_bytes
+from hear_models.foreign import LFS_ADVICE, LFS_POINTER, is_lfs_pointer, read_bytes
 
 ENDING, INDEX = ".safetensors", ".safetensors.index.json"
 USUAL = ("model.safetensors", "pytorch_model.safetensors")
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "u2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1"}
 DTYPES |= {"U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8", "BOOL": "u1"}
-LARGEST_HEADER = 1 << 24
 NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -69,13 +67,13 @@ def read_foreign(path: str | os.PathLike[str]) -> ForeignFile:
     digests: list[str] = []
     n_bytes = 0
     for file in files:
-        data = read_bytes(file)
-        digests.append(hashlib.sha256(data).hexdigest())
-        n_bytes += len(data)
-        for key, array in _arrays(file, data).items():
+        raw = _raw(file)
+        digests.append(raw.sha256)
+        n_bytes += raw.n_bytes
+        for key in list(raw.tensors):
             if key in arrays:
                 raise CheckpointError(f"{file}: {key} stands in another shard too. Fetch the checkpoint again.")
-            arrays[key] = array
+            arrays[key] = _array(file, key, raw.tensors.pop(key))
     whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
     return ForeignFile(arrays, files, whole, n_bytes)
 
@@ -137,36 +135,32 @@ def _all_there(files: list[Path]) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _arrays(path: Path, data: bytes) -> dict[str, SourceArray]:
-    if is_lfs_pointer(data):
+def _raw(path: Path) -> RawFile:
+    head, _ = read_head(path)
+    if is_lfs_pointer(head):
         raise CheckpointError(f"{path}: {LFS_POINTER}. {LFS_ADVICE}")
-    _refuse_ours(path, data)
+    _refuse_ours(path, head)
     try:
-        stored = safetensors.deserialize(data)
-    except Exception as error:  # the library raises its own class and, for some inputs, others
+        return read_tensors(path, head)
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no whole safetensors file ({error}). Fetch it again.") from error
-    return {key: _array(path, key, entry) for key, entry in stored}
 
 
-def _array(path: Path, key: str, entry: dict[str, Any]) -> SourceArray:
-    code = entry["dtype"]
+def _array(path: Path, key: str, entry: RawTensor) -> SourceArray:
+    code = entry.dtype
     if code not in DTYPES:
         raise CheckpointError(f"{path}: {key} is stored as {code}, which cannot be read. Save it as F32, F16 or BF16.")
-    values = np.frombuffer(entry["data"], np.dtype(DTYPES[code]).newbyteorder("<"))
+    values = np.frombuffer(entry.data, np.dtype(DTYPES[code]).newbyteorder("<"))
     if code == "BF16":  # the upper half of a float32
         values = (values.astype(np.uint32) << 16).view(np.float32)
     elif code == "BOOL":
         values = values != 0
-    return SourceArray(values.reshape(entry["shape"]), NAMES.get(code, code.lower()))
+    return SourceArray(values.reshape(entry.shape), NAMES.get(code, code.lower()))
 
 
 def _header(path: Path) -> bytes:
     """A file up to the end of its header."""
-    if not path.is_file():
-        return b""
-    with open_plain(path) as file:
-        length = file.read(8)
-        return length + file.read(min(int.from_bytes(length, "little"), LARGEST_HEADER))
+    return read_head(path)[0] if path.is_file() else b""
 
 
 def _is_ours(data: bytes) -> bool:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hear_models.cli.networks import DEVICE, SETTINGS, UNTRAINED, load_network
+from hear_models.cli.reading import SKIP_BAD, WINDOW, report_failures, telling, window_of
+from hear_models.cli.tables import csv_text
+from hear_models.cli.terminal import ProgressLine
+from hear_models.corpus.clock import began_at, clock_times
+from hear_models.files import as_text
+
 if TYPE_CHECKING:
-    from hear_models.corpus.discover import Failure
-    from hear_models.corpus.run import CorpusSummary
-    from hear_models.pipeline.model import HearModel
+    from hear_models.classification.fitting import Answer
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if there is one]")
 NAME_WIDTH = 30
 
 
@@ -37,12 +38,12 @@ def command() -> None:
     "--audio", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where a CSV's files are."
 )
 @click.option("-m", "--model", default="mwmae-nano", show_default=True, metavar="NAME", help="Gives the embeddings.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of its load_model; repeatable.")
+@SETTINGS
 @click.option("--plot", type=FILE, metavar="FILE.png", help="Draw the confusion matrix (needs hear-models[plots]).")
 @click.option("--no-baseline", is_flag=True, help="Leave the comparison with logmel_stats out.")
 @click.option("--skip-bad", is_flag=True, help="Leave out recordings that cannot be read, and list them.")
 @DEVICE
-@click.option("--allow-untrained", is_flag=True, help="Accept a model with random weights.")
+@UNTRAINED
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def fit_command(
     source: Path,
@@ -73,20 +74,20 @@ def fit_command(
         from hear_models.pictures import check_picture
 
         check_picture(plot)
-    from hear_models.classification.fitting import BASELINE, fit, output_of
+    from hear_models.classification.fitting import BASELINE, fit
     from hear_models.classification.recordings import read_labelled
     from hear_models.classification.store import save_classifier
+    from hear_models.files import check_writable
 
-    output_of(output)
+    check_writable(output)
     labelled = read_labelled(source, audio)
-    network = _load(model, settings, device, allow_untrained)
-    baseline = None if no_baseline else _load(BASELINE, (), device, False)
-    classifier, failures = fit(labelled, network, baseline=baseline, progress=_progress)
-    _end_of_progress()
-    _tell(failures)
+    network = load_network(model, settings, device, allow_untrained)
+    baseline = None if no_baseline else load_network(BASELINE, (), device, False)
+    with ProgressLine() as line:
+        classifier, failures = fit(labelled, network, baseline=baseline, progress=telling(line, None))
     if failures and not skip_bad:
         click.echo("nothing was written. Repair these recordings, or leave them out with --skip-bad.", err=True)
-        sys.exit(1)
+    report_failures(failures, len(labelled.files), "read", skip_bad=skip_bad)
     save_classifier(output, classifier)
     if plot is not None and classifier.figures["confusion"] is not None:
         from hear_models.classification.picture import draw_confusion
@@ -122,16 +123,18 @@ def report_command(classifier: Path, plot: Path | None, as_json: bool) -> None:
 @click.argument("classifier", type=FILE, metavar="FILE.classifier")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="AUDIO...")
 @click.option("-o", "--output", type=FILE, metavar="FILE.csv", help="Write the table there.  [default: print it]")
-@click.option("--window", "window_s", type=click.FloatRange(0, min_open=True), help="Seconds: an answer a window.")
+@WINDOW
+@click.option("--clock", is_flag=True, help="Add the time of day, where names tell it (20240501_040000.WAV).")
 @click.option("-m", "--model", metavar="NAME", help="The embedding model's name here.  [default: as in the file]")
-@click.option("--skip-bad", is_flag=True, help="Exit with 0 although some recordings could not be read.")
+@SKIP_BAD
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def predict_command(
     classifier: Path,
     paths: tuple[str, ...],
     output: Path | None,
-    window_s: float | None,
+    window: float | None,
+    clock: bool,
     model: str | None,
     skip_bad: bool,
     device: str | None,
@@ -139,64 +142,52 @@ def predict_command(
 ) -> None:
     """Say what recordings are: path, label, and a chance for each class.
 
-    Several labels are joined by ";". Exit code 1: some could not be read.
+    Several labels are joined by ";". Where windows are answered for, each row
+    has start_ms and end_ms; recordings longer than 5 minutes have windows of
+    10 s unless --window 0 is given. Exit code 1: some could not be read.
     """
-    from hear_models.classification.fitting import output_of, predict
+    from hear_models.classification.fitting import predict
     from hear_models.classification.store import load_classifier
-    from hear_models.files import write_atomically
+    from hear_models.corpus.clock import without_clock
+    from hear_models.corpus.options import AUTO, check_window, windows
+    from hear_models.files import check_writable, write_atomically
 
+    window_s = window_of(window)
+    check_window(window_s)
     found = load_classifier(classifier)
     if output is not None:
-        output_of(output)
+        check_writable(output)
     options = [f"{key}={json.dumps(value)}" for key, value in found.settings.get("model_options", {}).items()]
-    network = _load(model or str(found.settings["model"]), tuple(options), device, True)
-    answers, failures = predict(found, paths, network, window_s=window_s, progress=_progress)
-    _end_of_progress()
-    rows = [_row(found.probe.classes, found.probe.multilabel, answer, window_s) for answer in answers]
-    text = json.dumps(rows, indent=1) + "\n" if as_json else _csv(rows)
+    network = load_network(model or str(found.settings["model"]), tuple(options), device, True)
+    with ProgressLine() as line:
+        tell = telling(line, windows(AUTO)[0])
+        answers, failures = predict(found, paths, network, window_s=window_s, progress=tell)
+    timed = any(answer.start_ms is not None for answer in answers)
+    rows = [_row(found.probe.classes, found.probe.multilabel, answer, timed, clock) for answer in answers]
+    if clock and (lacking := without_clock(list(dict.fromkeys(answer.path for answer in answers)))):
+        click.echo(lacking, err=True)
+    text = json.dumps(rows, indent=1) + "\n" if as_json else csv_text(rows)
     if output is not None:
         write_atomically(output, text.encode())
         click.echo(str(output))
     else:
         click.echo(text, nl=False)
-    _tell(failures)
-    if failures and not skip_bad:
-        sys.exit(1)
+    report_failures(failures, len({answer.path for answer in answers}) + len(failures), "read", skip_bad=skip_bad)
 
 
-def _load(name: str, settings: tuple[str, ...], device: str | None, allow_untrained: bool) -> HearModel:
-    import torch
-
-    from hear_models.subjects.naming import find_ours
-    from hear_models.subjects.subject import parse_options
-
-    options = parse_options(settings)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    found = find_ours(name, allow_untrained=allow_untrained, how="--allow-untrained")
-    return found.load(**options, device=where)
-
-
-def _row(classes: tuple[str, ...], multilabel: bool, answer: Any, window_s: float | None) -> dict[str, Any]:
+def _row(classes: tuple[str, ...], multilabel: bool, answer: Answer, timed: bool, clock: bool) -> dict[str, Any]:
     chances = {name: round(float(chance), 4) for name, chance in zip(classes, answer.chances, strict=True)}
     said = (
         [name for name, chance in chances.items() if chance >= 0.5]
         if multilabel
         else [max(chances, key=chances.__getitem__)]
     )
-    when = {}
-    if answer.start_ms is not None and window_s is not None:
-        when = {"start_ms": answer.start_ms, "end_ms": answer.start_ms + 1000 * window_s}
-    return {"path": answer.path, **when, "label": ";".join(said), **chances}
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    when: dict[str, Any] = {}
+    if timed:
+        when = {"start_ms": answer.start_ms or 0.0, "end_ms": answer.end_ms}
+    if clock:
+        when |= {"clock": clock_times(began_at(answer.path), [answer.start_ms or 0.0])[0]}
+    return {"path": as_text(answer.path), **when, "label": ";".join(said), **chances}
 
 
 def _report(model: str, figures: dict[str, Any], as_json: bool) -> None:
@@ -226,19 +217,3 @@ def _report(model: str, figures: dict[str, Any], as_json: bool) -> None:
         name = row["name"] if len(row["name"]) <= NAME_WIDTH else row["name"][: NAME_WIDTH - 1] + "…"
         ap = "" if row["average_precision"] is None else f"{100 * row['average_precision']:8.1f}"
         click.echo(f"{name:<{NAME_WIDTH}} {row['recordings']:>6} {precision:>10} {100 * row['recall']:>8.1f}{ap}")
-
-
-def _progress(summary: CorpusSummary) -> None:
-    if sys.stderr.isatty():
-        done = summary.embedded + summary.skipped
-        click.echo(f"\rembedding {done} of {summary.files}", nl=False, err=True)
-
-
-def _end_of_progress() -> None:
-    if sys.stderr.isatty():
-        click.echo("\r" + " " * 40 + "\r", nl=False, err=True)
-
-
-def _tell(failures: list[Failure]) -> None:
-    for failure in failures:
-        click.echo(f"failed: {failure.error}", err=True)

@@ -14,7 +14,7 @@ import click
     "folders",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
-    help="Folder of recordings, labelled for taggers (or .csv, LMDB); repeatable.",
+    help="Folder of recordings; for taggers CLASS/a.wav, a .csv, ... (docs/tagging.md). Repeatable.",
 )
 @click.option(
     "--validation",
@@ -22,7 +22,7 @@ import click
     type=click.Path(exists=True, path_type=Path),
     help="Recordings that are looked at, never trained on (labelled for taggers); repeatable.",
 )
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Default: runs/RECIPE.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Default: runs/RECIPE.")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),

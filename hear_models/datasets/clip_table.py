@@ -1,4 +1,8 @@
-"""The CSV of `hear-models tasks new`: a row a clip (or an event), with labels and perhaps splits, groups and times."""
+"""Tables of labelled clips: a row a clip (or an event), with labels and perhaps splits, groups and times.
+
+One dialect for whatever takes such a table, in the forms that people have them: separated by commas, semicolons, tabs
+or bars, with our names of columns or those of well-known data sets.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hear_models.errors import FileError, UsageError
-from hear_models.foreign import read_text
+from hear_models.foreign import read_bytes, read_text
 
 COLUMNS = ("file", "label", "split", "fold", "group", "start_ms", "end_ms")
 ALSO = {"filename": "file", "path": "file", "labels": "label"}
-IF_NO_OTHER = {"event_label": "label", "event_labels": "label"}  # as DCASE calls it; a column named label goes before
+IF_NO_OTHER = {  # other names for a column, where none has a better one; the first of them counts
+    "file": (
+        *("files", "fname", "file_name", "filepath", "file_path", "audio", "audio_file", "audio_path", "recording"),
+        *("slice_file_name", "wav"),
+    ),
+    "label": (
+        *("event_label", "event_labels", "category", "class", "class_name", "species", "primary_label", "tag", "tags"),
+        *("classes", "categories"),
+    ),
+    "group": ("speaker", "speaker_id", "client_id", "recorder", "site"),
+}
+SEPARATORS = ",;\t|"
 TIME = re.compile(
     r"(?:event[ _-]?)?(?P<edge>start|begin|onset|end|stop|offset)(?:[ _-]?time)?"
     r"(?:[ _-]?\(?(?P<unit>ms|msecs?|milliseconds?|s|secs?|seconds?)\)?)?"
@@ -29,8 +44,12 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 LABEL_SEPARATOR = ";"
+LABEL_COMMA = re.compile(r",(?! )")  # names of AudioSet's classes have commas, each followed by a space
+PLURALS = ("labels", "tags", "classes", "categories", "event_labels")
+BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16, Excel's "Unicode text"
 
 LARGEST_TABLE = 1 << 29  # bytes
+RECORDING = re.compile(r".+\.[a-z0-9]{2,4}")  # a name with an ending
 
 
 @dataclass
@@ -65,41 +84,85 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """Read the CSV (a file ending in .tsv: tab-separated). Raises UsageError naming the line and what is wrong."""
-    separator = "\t" if str(path).lower().endswith(".tsv") else ","
+    """Read a table of clips; the separator is the one that makes sense of its header.
+
+    Several labels of a clip are joined by ";", or where a column of a plural name (`labels`) has none of these by ","
+    without a space. Raises UsageError naming the line and what is wrong.
+    """
+    text = _text(path)
+    separators = "\t" + SEPARATORS if str(path).lower().endswith(".tsv") else SEPARATORS
+    if named := re.match(r"sep=(.)\r?\n", text, re.IGNORECASE):  # a hint of Excel's
+        separators, text = named[1], text[named.end() :]
+    first = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    separator = max(separators, key=lambda mark: _sense(first, mark))
     try:
-        text = read_text(path, LARGEST_TABLE).removeprefix("\ufeff")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except FileError as error:
-        raise UsageError(f"{str(error).rpartition('. ')[0]}. Give a CSV file in UTF-8.") from error
     except csv.Error as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path} cannot be read: {reason}. Give a CSV file in UTF-8.") from error
+        raise UsageError(f"{path} cannot be read: {error}. Give a CSV file in UTF-8.") from error
     if not rows:
         raise UsageError(f"{path} is empty. The first line must name the columns, for instance file,label.")
     header = [name.strip().lower() for name in rows[0][1]]
     columns = _columns(header)
+    if _is_row(header, columns):
+        header, columns = ["file", "label"], ["file", "label"]
+    else:
+        rows = rows[1:]
     unit_ms = _time_unit(path, header, columns)
     _check_columns(path, header, columns)
     clips: dict[str, Clip] = {}
-    for line, row in rows[1:]:
+    by_comma = _joined_by_commas(header, columns, [row for _, row in rows])
+    for line, row in rows:
         if len(row) != len(header):
             raise UsageError(f"{path}, line {line}: {len(row)} fields, the header has {len(header)}. Repair the line.")
         cells = {column: cell.strip() for column, cell in zip(columns, row, strict=True) if column}
-        _add(clips, cells, f"{path}, line {line}", unit_ms)
+        _add(clips, cells, f"{path}, line {line}", unit_ms, by_comma)
     if not clips:
         raise UsageError(f"{path} has a header and no rows. Add a row a clip.")
     ignored = [name for name, column in zip(header, columns, strict=True) if not column]
     return Table(list(clips.values()), frozenset(filter(None, columns)), ignored, unit_ms)
 
 
+def _text(path: str | Path) -> str:
+    try:
+        data = read_bytes(path, LARGEST_TABLE)
+        if data.startswith(BYTE_ORDER_MARKS):
+            return data.decode("utf-16")
+        return read_text(path, LARGEST_TABLE)
+    except FileError as error:
+        advice = "Give a CSV file in UTF-8 (Excel: save as CSV UTF-8)."
+        raise UsageError(f"{str(error).rpartition('. ')[0]}. {advice}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is neither UTF-8 nor UTF-16 text. Give a CSV file in UTF-8.") from error
+
+
+def _sense(line: str, separator: str) -> tuple[int, int]:
+    """How many columns of a header are understood if its fields are separated so, and how many fields there are."""
+    try:
+        header = [name.strip().lower() for name in next(csv.reader([line], delimiter=separator))]
+    except (csv.Error, StopIteration):
+        return 0, 0
+    return len({*filter(None, _columns(header))}), len(header)
+
+
+def _is_row(header: list[str], columns: list[str]) -> bool:
+    """Whether the first line of two fields is no header but a recording and its label."""
+    return len(header) == 2 and not any(columns) and RECORDING.fullmatch(header[0]) is not None
+
+
+def _joined_by_commas(header: list[str], columns: list[str], rows: list[list[str]]) -> bool:
+    if "label" not in columns or header[place := columns.index("label")] not in PLURALS:
+        return False
+    return not any(LABEL_SEPARATOR in row[place] for row in rows if len(row) > place)
+
+
 def _columns(header: list[str]) -> list[str]:
     """What each column is; "" for one that is not understood."""
     columns = [name if name in COLUMNS else ALSO.get(name, "") for name in header]
-    for k, name in enumerate(header):
-        if name in IF_NO_OTHER and IF_NO_OTHER[name] not in columns:
-            columns[k] = IF_NO_OTHER[name]
+    for column, names in IF_NO_OTHER.items():
+        found = next((name for name in names if name in header), None)
+        if found is not None and column not in columns:
+            columns[header.index(found)] = column
     for k, name in enumerate(header):
         if _ms(name):
             columns[k] = _edge(name)
@@ -137,7 +200,8 @@ def _check_columns(path: str | Path, header: list[str], columns: list[str]) -> N
     for needed in ("file", "label"):
         if needed not in columns:
             raise UsageError(
-                f"{path} has no column {needed!r} (found: {', '.join(header)}). Name it there; commas separate."
+                f"{path} has no column {needed!r} (found: {', '.join(header)[:200]}). Its first line must name the "
+                "columns, for instance file,label."
             )
     known = [column for column in columns if column]
     for column in known:
@@ -149,7 +213,7 @@ def _check_columns(path: str | Path, header: list[str], columns: list[str]) -> N
         raise UsageError(f"{path} has a column split and a column fold. Keep one.")
 
 
-def _add(clips: dict[str, Clip], cells: dict[str, str], where: str, unit_ms: float) -> None:
+def _add(clips: dict[str, Clip], cells: dict[str, str], where: str, unit_ms: float, by_comma: bool) -> None:
     if not cells["file"]:
         raise UsageError(f"{where}: no file name. Repair the line.")
     first = cells["file"] not in clips
@@ -166,7 +230,8 @@ def _add(clips: dict[str, Clip], cells: dict[str, str], where: str, unit_ms: flo
             raise UsageError(f"{where}: {cells['file']!r} had another {column} in an earlier row. Make them the same.")
         setattr(clip, column, value)
     if "start_ms" not in cells:
-        labels = [label.strip() for label in cells["label"].split(LABEL_SEPARATOR)]
+        said = LABEL_COMMA.split(cells["label"]) if by_comma else cells["label"].split(LABEL_SEPARATOR)
+        labels = [label.strip() for label in said]
         clip.labels += [label for label in labels if label and label not in clip.labels]
         return
     if not cells["label"]:  # a clip without events

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import struct
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from hear_models.corpus.discover import EXTENSIONS
+from hear_models.datasets.labelled import place_of, read_clips
 from hear_models.errors import AudioFileError, FileError, HearModelsError, InputError, UsageError
 from hear_models.files import shown
 from hear_models.foreign import open_plain, read_bytes, read_json, read_text, reading
@@ -21,6 +22,7 @@ from hear_models.pipeline.audio import read_audio, resample
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 LARGEST_LIST = 1 << 30  # bytes of a .csv
+TABLES = (".csv", ".tsv", ".txt")
 LABEL_DELIMITER, AUDIOSET_DELIMITER = ",", ";"  # names of AudioSet's classes contain commas
 
 # two pages of a data file begin with: 16 bytes, magic number, version, address, size of the map, two records of 48
@@ -83,26 +85,26 @@ def mixture_folder(folder: Path) -> list[LabelledClip]:
             labels = tuple(annotation.label for annotation in read_annotations(note))
             clips.append(clip_of(path, labels))
     if not clips:
-        raise InputError(f"{folder} holds no recording with a .txt of annotations beside it. See docs/tagging.md.")
+        raise InputError(
+            f"{folder} holds no folders of classes, and no recording with a .txt of annotations beside it. "
+            "See docs/tagging.md."
+        )
     return clips
 
 
-def labelled_list(path: Path, delimiter: str = LABEL_DELIMITER) -> list[LabelledClip]:
-    """The clips of a CSV with the columns `files` and `labels`; paths count from the folder of the CSV.
+def labelled_list(path: Path) -> list[LabelledClip]:
+    """The clips of a table or of a folder with a folder for each class, see `read_clips`.
 
-    Raises:
-        InputError: a column is missing or the file cannot be read.
+    Raises UsageError: it is neither.
     """
-    try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path, LARGEST_LIST), newline="")))
-    except (FileError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}). Give a CSV with the columns files and labels.") from error
-    if not rows or not {"files", "labels"} <= rows[0].keys():
-        raise InputError(f"{path} has no rows with the columns files and labels. Give both.")
+    table, root = read_clips(path)
     clips = []
-    for row in rows:
-        labels = tuple(label for label in (row["labels"] or "").split(delimiter) if label)
-        clips.append(clip_of(path.parent / row["files"], labels, row["files"]))
+    for clip in table.clips:
+        labels = (*clip.labels, *(label for label, _, _ in clip.events))
+        place = place_of(clip, root)
+        name = str(place) if path.is_dir() else clip.file
+        fold = int(clip.fold) if clip.fold and clip.fold.isdecimal() else None
+        clips.append(clip_of(place, labels, name, fold))
     return clips
 
 
@@ -161,22 +163,30 @@ def _check_lmdb_size(path: Path) -> None:
 
 
 def labelled_clips(path: Path, delimiter: str = LABEL_DELIMITER) -> Iterator[LabelledClip]:
-    """The clips of whatever holds some: a folder of mixtures or of shards, a shard, a .csv, an LMDB file.
+    """The clips of whatever holds some: a folder of mixtures, of classes or of shards, a shard, a table, an LMDB file.
 
     Raises:
-        InputError: nothing of these.
+        InputError, UsageError: nothing of these.
     """
     from hear_models.datasets.shards import SUFFIX, read_shards
 
     if path.is_dir():
-        shards = any(path.glob(f"*{SUFFIX}"))
-        yield from read_shards(path) if shards else mixture_folder(path)
+        if any(path.glob(f"*{SUFFIX}")):
+            yield from read_shards(path)
+        else:
+            yield from labelled_list(path) if _has_classes(path) else mixture_folder(path)
     elif path.suffix.lower() == SUFFIX:
         yield from read_shards(path)
-    elif path.suffix.lower() == ".csv":
-        yield from labelled_list(path, delimiter)
+    elif path.suffix.lower() in TABLES:
+        yield from labelled_list(path)
     else:
         yield from read_lmdb(path, delimiter)
+
+
+def _has_classes(folder: Path) -> bool:
+    """Whether recordings lie in folders of classes, without annotations beside them."""
+    sounds = [path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.name[0] != "."]
+    return any(path.parent != folder for path in sounds) and not any(p.with_suffix(".txt").exists() for p in sounds)
 
 
 def _unpacked(msgpack: Any, value: bytes | None, path: Path, key: str) -> Any:
@@ -188,10 +198,10 @@ def _unpacked(msgpack: Any, value: bytes | None, path: Path, key: str) -> Any:
         raise InputError(f"{path}: record {key} is damaged ({error}). Pack it again.") from error
 
 
-def clip_of(path: Path, labels: tuple[str, ...], name: str | None = None) -> LabelledClip:
+def clip_of(path: Path, labels: tuple[str, ...], name: str | None = None, fold: int | None = None) -> LabelledClip:
     """A clip that is a file."""
     return LabelledClip(
-        name or str(path), labels, None, lambda rate: read_audio(path, rate), encoded=lambda: read_bytes(path)
+        name or str(path), labels, fold, lambda rate: read_audio(path, rate), encoded=lambda: read_bytes(path)
     )
 
 

@@ -23,7 +23,7 @@ from hear_models.locks import beside, only_writer
 from hear_models.tasks.check import Finding, TaskReport, check_task
 from hear_models.tasks.known_tasks import ARCHIVE_RATE, RATES, RECORD_NUMBER, KnownTask, known_tasks
 from hear_models.tasks.resample_task import resample_task
-from hear_models.tasks.task import PAPER_TEN, is_called, read_task
+from hear_models.tasks.task import PAPER_TEN, is_called, near_tasks, read_task
 
 DOWNLOADS = ".hear-models-downloads"
 LOCK = "tasks.lock.json"
@@ -99,7 +99,8 @@ def chosen_tasks(names: Sequence[str]) -> list[KnownTask]:
     wanted = list(names) or [PAPER_TEN]
     for name in wanted:
         if not any(is_called(folder, name) for folder in known_tasks()):
-            raise UsageError(f"HEAR has no task {name!r}. `hear-models tasks list` shows all of them.")
+            near = near_tasks(name, known_tasks())
+            raise UsageError(f"HEAR has no task {name!r}. {near}`hear-models tasks list` shows all of them.")
     return [task for folder, task in known_tasks().items() if any(is_called(folder, name) for name in wanted)]
 
 
@@ -162,7 +163,7 @@ def download(
                 _fetch(step.task, planned.remotes, archive, known, tell, progress)
             report = make_task(archive if now.to_unpack else None, folder, ARCHIVE_RATE, options, tell, progress)
             if not options.keep_archives:
-                archive.unlink(missing_ok=True)
+                _delete_file(archive)
         rates = tuple(read_task(folder).rates())
         yield Downloaded(step.task.folder, report.clips, rates, not now.done, tuple(report.findings))
 
@@ -256,3 +257,10 @@ def _delete(clips: Path, aside: Path) -> None:
             remove_folder(clips, aside)
         except OSError as error:
             raise FileError(f"{clips} cannot be deleted: {error.strerror or error}. Check its permissions.") from None
+
+
+def _delete_file(archive: Path) -> None:
+    try:
+        archive.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{archive} cannot be deleted: {error.strerror or error}. Check its permissions.") from None

@@ -1,8 +1,9 @@
-"""`hear-models tasks new`: a task folder from a CSV of clips and labels and a folder of recordings."""
+"""`hear-models tasks new`: a task folder from a folder of classes, or from a table and recordings."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import zlib
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hear_models.datasets.clip_table import Clip, Table, read_table
+from hear_models.datasets.clip_table import Clip, Table
+from hear_models.datasets.labelled import place_of, read_clips
 from hear_models.errors import AudioFileError, UsageError
 from hear_models.pipeline.audio import read_audio
 from hear_models.tasks.check import Finding, check_task
@@ -63,13 +65,15 @@ class NewTask:
 
 
 def new_task(
-    table_file: str | Path,
-    audio_dir: str | Path,
+    source: str | Path,
+    audio_dir: str | Path | None,
     out: str | Path,
     options: TaskOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NewTask:
-    """Build the task folder `out` from the CSV `table_file` (docs/tasks.md has its layout) and recordings.
+    """Build the task folder `out` from labelled recordings: `source` is a folder of classes, or a table.
+
+    docs/tasks.md has the layouts. `audio_dir` is where a table's recordings are; None: in its folder.
 
     Any format that `hear_models.pipeline.audio` reads; mixed down, resampled, trimmed or padded with zeros at the end
     to `sample_duration`. The folder appears complete or not at all. Raises UsageError for a table or options that
@@ -77,8 +81,7 @@ def new_task(
     """
     options, folder = options or TaskOptions(), Path(out)
     _check_options(options, folder)
-    table = read_table(table_file)
-    root = Path(audio_dir)
+    table, root = read_clips(Path(source), None if audio_dir is None else Path(audio_dir))
     paths = _find_recordings(table, root)
     prediction = _prediction_type(table, options)
     notes = [f"columns not understood and ignored: {', '.join(table.ignored)}"] if table.ignored else []
@@ -96,10 +99,12 @@ def new_task(
         labels = sorted(set().union(*(clip.said for clip in table.clips)))
         _refuse_two_spellings(labels)
         if not labels:
-            raise UsageError(f"{table_file} has no label at all. Fill the column label.")
+            raise UsageError(f"{source} has no label at all. Fill the column label.")
         as_written = {label: int(label) for label in labels} if all(map(_is_plain_int, labels)) else {}
         items = {split: {f: _as_json(said, as_written) for f, said in clips.items()} for split, clips in items.items()}
-        metadata = _metadata(folder.name, table, prediction, split_mode, splits, duration, options, table_file)
+        metadata = _metadata(
+            folder.name, table, prediction, split_mode, splits, duration, options, _source_sha256(Path(source), table)
+        )
         write_task_files(temporary, metadata, [as_written.get(label, label) for label in labels], items)
         findings = check_task(temporary, name=folder.absolute().name, full=True).findings
     kind = f"{metadata['embedding_type']}, {prediction}"
@@ -133,11 +138,8 @@ def _find_recordings(table: Table, root: Path) -> dict[str, Path]:
     top, found, missing = root.resolve(), {}, []
     spelled: dict[object, list[str]] = {}  # the file itself → its names in the table
     for clip in table.clips:
-        path = root / clip.file
         try:
-            if not path.is_file() and path.parent.is_dir():
-                matches = [p for p in path.parent.iterdir() if p.stem == path.name and p.is_file()]
-                path = matches[0] if len(matches) == 1 else path
+            path = place_of(clip, root)
             if path.is_file() and not path.resolve().is_relative_to(top):
                 raise UsageError(f"{clip.file!r} leads out of {root}. Names must stay inside of it.")
         except (OSError, ValueError):
@@ -341,7 +343,7 @@ def _metadata(
     splits: Sequence[str],
     duration: float | None,
     options: TaskOptions,
-    table_file: str | Path,
+    source_sha256: str,
 ) -> dict[str, Any]:
     usual = MULTICLASS_METRICS if prediction == MULTICLASS else MULTILABEL_METRICS
     parts = name.split("-")
@@ -361,10 +363,16 @@ def _metadata(
         "origin": "user",
         "made_by": {
             "tool": "hear-models tasks new",
-            "table_sha256": hashlib.sha256(Path(table_file).read_bytes()).hexdigest(),
+            "table_sha256": source_sha256,
             "seed": options.seed,
         },
     }
+
+
+def _source_sha256(source: Path, table: Table) -> str:
+    """Of a table's bytes, or of the names below a folder, which say the labels too."""
+    names = "\n".join(clip.file for clip in table.clips)
+    return hashlib.sha256(os.fsencode(names) if source.is_dir() else source.read_bytes()).hexdigest()
 
 
 def _few(names: Sequence[str]) -> str:

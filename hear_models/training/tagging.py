@@ -16,7 +16,6 @@ from hear_models.datasets.gise51 import (
     LABEL_DELIMITER,
     LabelledClip,
     labelled_clips,
-    mixture_folder,
     multi_hot,
 )
 from hear_models.datasets.labelled_scenes import SCENE_S, labelled_scenes
@@ -182,7 +181,7 @@ def labelled(path: Path, classes: Sequence[str]) -> tuple[Clips, list[Any]]:
     elif shards := sorted(path.glob(f"*{SUFFIX}")):
         state = listing(path, shards)
     else:
-        found = [Path(clip.name) for clip in mixture_folder(path)]
+        found = [Path(clip.name) for clip in labelled_clips(path)]
         state = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found]
     return lambda: labelled_clips(path, delimiter), state
 

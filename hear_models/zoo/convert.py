@@ -114,9 +114,10 @@ def convert(
             trainer |= _read_trainer_config(config_file, official.settings_keys)
         if official.observe is not None:
             trainer |= _asked(official.observe, read)
-        tensors, rows = apply_rules(_prepared(official, read), official.rules)
         unused = read.ignored + tuple(key for key in read.arrays if _dropped(key, official))
-        read = replace(read, arrays={}, said={})  # gigabytes that are not needed any more
+        prepared = dict(_prepared(official, read))
+        read = replace(read, arrays={}, said={})  # gigabytes that go one by one now
+        tensors, rows = apply_rules(prepared, official.rules)
         values = _infer(official, Shapes({row.name: row.shape for row in rows}, official.rules), trainer, given)
         values = check_fields(module.Config, values)
         parts = tuple(sorted({part_of(name) for name in tensors}, key=("encoder", "decoder").index))

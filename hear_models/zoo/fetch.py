@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,8 +22,8 @@ from hear_models.fetching.download import Got, digests, fetch, make_sure_of_room
 from hear_models.fetching.known import Changed, KnownFiles
 from hear_models.fetching.listing import Remote, place_of
 from hear_models.fetching.unpacking import unpack
-from hear_models.files import put_back, remove_left_over, shown, whole_folder, write_durably
-from hear_models.locks import beside, only_writer
+from hear_models.files import put_back, remove_folder, remove_left_over, shown, whole_folder, write_durably
+from hear_models.locks import InUse, beside, only_writer
 from hear_models.resources import cache_folder
 from hear_models.zoo.originals import Candidate, candidates, is_archive, is_end, the_one
 from hear_models.zoo.registry import ModelEntry, find_entry
@@ -109,8 +108,11 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
     original = original_of(entry)
     if options.address is not None:
         original = replace(original, address=options.address)
-    remove_left_over(fetched_file(name).parent.parent)
+    for folder in (lock_file(options).parent, fetched_file(name).parent.parent, originals_folder()):
+        remove_left_over(folder)
     if (there := _there(entry, options)) is not None:
+        _remove_used(entry.name, originals_folder() / place_of(original.address).folder)
+        _remove_used(entry.name, originals_folder() / name)
         return there
     licence = entry.manifest.licence
     if not options.accept_licence and (lines := acceptance(licence)):
@@ -149,10 +151,23 @@ def fetch_model(name: str, options: FetchOptions, tell: Tell, progress: Tell = l
             "date": date,
             "files": {key: {"bytes": got.n_bytes, "sha256": got.sha256} for key, got in local.files.items()},
         }
-        done = _convert(entry, local, passport, options, tell)
-        if not options.keep_originals:
-            shutil.rmtree(work, ignore_errors=True)
+        used = None if options.keep_originals or not work.is_dir() else work / _used(name)
+        done = _convert(entry, local, passport, options, used, tell)
+        if used is not None:
+            remove_folder(work)
         return done
+
+
+def _used(name: str) -> str:
+    """The mark in a folder of originals of which a model was made, and that nobody wants to keep."""
+    return f".used-by-{name}"
+
+
+def _remove_used(name: str, work: Path) -> None:
+    """What a run left that was killed between the model and the removal of its originals."""
+    if (work / _used(name)).is_file():
+        with contextlib.suppress(InUse), _storing(), only_writer(beside(work), work):
+            remove_folder(work)
 
 
 @contextlib.contextmanager
@@ -278,7 +293,12 @@ def _opened(path: Path, work: Path, original: Original, file: str | None, tell: 
 
 # ------------------------------------------------------------------------------------------------ convert and check
 def _convert(
-    entry: ModelEntry, local: Local, passport: Mapping[str, Any], options: FetchOptions, tell: Tell
+    entry: ModelEntry,
+    local: Local,
+    passport: Mapping[str, Any],
+    options: FetchOptions,
+    used: Path | None,
+    tell: Tell,
 ) -> FetchedModel:
     from hear_models.zoo.load import load_resolved
     from hear_models.zoo.resolve import Resolved
@@ -296,6 +316,8 @@ def _convert(
         del model
         rows = {"conversion": conversion, "check": check}
         write_durably(made / REPORT, json.dumps(rows, default=str).encode())
+        if used is not None:
+            write_durably(used, b"")
     return FetchedModel(
         entry.name, str(folder / "model.safetensors"), conversion["sha256"], True, dict(passport), check
     )

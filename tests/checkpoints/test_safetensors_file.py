@@ -7,12 +7,15 @@ import json
 import random
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 
 from hear_models.checkpoints.safetensors_file import read_checkpoint, read_header, verify, write_checkpoint
+from hear_models.checkpoints.safetensors_raw import read_head, read_tensors
 from hear_models.errors import CheckpointError
 
 CONFIG = {"encoder_width": 24, "decoder_windows": (2, 5, 0), "mlp_ratio": 4.0, "class_token": False}
@@ -180,3 +183,48 @@ def test_header_and_digest_are_read_without_torch(file):
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["mwmae", "4"]
     assert verify(file)[2] == read_checkpoint(file).sha256
+
+
+def test_a_file_is_in_memory_once(tmp_path):
+    write(tmp_path / "a.safetensors", tensors={"patch_embed.weight": torch.ones(3, 1_000_000)})
+    for read, share in ((read_checkpoint, 1.2), (verify, 1.2), (read_header, 0.01)):
+        read(tmp_path / "a.safetensors")
+        tracemalloc.start()
+        read(tmp_path / "a.safetensors")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < share * (tmp_path / "a.safetensors").stat().st_size, read.__name__
+
+
+TABLES = {
+    "a gap": {"a": ("F32", [2], [0, 8]), "b": ("F32", [1], [12, 16])},
+    "an overlap": {"a": ("F32", [2], [0, 8]), "b": ("F32", [3], [4, 16])},
+    "bytes behind": {"a": ("F32", [3], [0, 12])},
+    "beyond the end": {"a": ("F32", [5], [0, 20])},
+    "backwards": {"a": ("F32", [4], [16, 0])},
+    "negative": {"a": ("F32", [-4], [0, -16])},
+    "another length": {"a": ("F32", [3], [0, 16])},
+    "huge": {"a": ("F32", [1 << 62, 4], [0, 16])},
+    "an unknown dtype": {"a": ("F33", [4], [0, 16])},
+    "no numbers": {"a": ("F32", ["4"], [0, 16])},
+    "true for one": {"a": ("U8", [True, 16], [0, 16])},
+    "no table": 3,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_does_not_fit_its_file_is_refused_as_by_the_library(tmp_path, name):
+    entries = TABLES[name]
+    table = (
+        {key: {"dtype": dtype, "shape": shape, "data_offsets": at} for key, (dtype, shape, at) in entries.items()}
+        if isinstance(entries, dict)
+        else entries
+    )
+    text = json.dumps(table).encode()
+    data = len(text).to_bytes(8, "little") + text + bytes(16)
+    (tmp_path / "a.safetensors").write_bytes(data)
+    with pytest.raises(safetensors.SafetensorError):
+        safetensors.deserialize(data)
+    head, _ = read_head(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError):
+        read_tensors(tmp_path / "a.safetensors", head)

@@ -19,7 +19,7 @@ from hear_models.datasets.gise51 import (
     read_label_map,
     read_lmdb,
 )
-from hear_models.errors import AudioFileError, InputError
+from hear_models.errors import AudioFileError, InputError, UsageError
 
 FOLDER = GOLDEN / "gise51"
 
@@ -84,7 +84,7 @@ def test_a_list_of_files_is_read_beside_its_csv(tmp_path):
     (clip,) = labelled_list(tmp_path / "clips.csv")
     assert clip.labels == ("Dog", "Cough") and len(clip.read(22_050)) == 100
     (tmp_path / "other.csv").write_text("name,class\nbark.wav,Dog\n")
-    with pytest.raises(InputError, match="columns files and labels"):
+    with pytest.raises(UsageError, match="no column 'file'"):
         labelled_list(tmp_path / "other.csv")
 
 

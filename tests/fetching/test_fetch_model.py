@@ -30,6 +30,7 @@ from hear_models import files, load_model, mwmae
 from hear_models.checkpoints.safetensors_file import read_header, write_checkpoint
 from hear_models.errors import CheckpointError, FileError, HearModelsError, UsageError
 from hear_models.fetching.known import Changed
+from hear_models.zoo import fetch as fetching
 from hear_models.zoo.fetch import FetchOptions, fetch_model
 from hear_models.zoo.fetch_report import remove, without_paths
 from hear_models.zoo.registry import find_entry
@@ -363,6 +364,21 @@ def test_killed_at_any_stage_the_same_command_ends_with_the_same_file(stage, dri
     assert [path.name for path in (tmp_path / "cache" / "fetched").iterdir()] == ["mini"]
 
 
+def test_originals_that_a_killed_run_did_not_remove_go_with_the_next(drive, tmp_path, monkeypatch):
+    monkeypatch.setattr("hear_models.zoo.self_check.self_check", lambda *_: SelfCheck("do not matter", ()))
+    originals = tmp_path / "cache" / "originals"
+    if (child := os.fork()) == 0:
+        fetching.remove_folder = lambda *_: os._exit(9)
+        with contextlib.suppress(BaseException):
+            get()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert list(originals.rglob("checkpoint_5"))
+    assert not get()[0].new and list(originals.iterdir()) == []
+    get(force=True, keep_originals=True)
+    assert not get()[0].new and list(originals.rglob("checkpoint_5"))
+
+
 # -------------------------------------------------------------------------------------------------- as a user meets it
 def test_list_info_report_embed_and_remove_by_name(drive, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -375,13 +391,13 @@ def test_list_info_report_embed_and_remove_by_name(drive, run, tmp_path, monkeyp
     assert told["status"] == "fetched" and told["converted"]["notes"]["passport"]["fetched"] == "drive"
     assert "passport" in run("info", "mini")[1]
     shutil.copy(recordings()[0], tmp_path / "a.flac")
-    assert run("embed", "a.flac", "--model", "mini", "-o", "a.npz")[0] == 0
+    assert run("embed", "a.flac", "--model", "mini", "-o", "a")[0] == 0
     assert run("fetch", "mini", "--report")[0] == 0
     text = (tmp_path / "mini-report.txt").read_text()
     assert "blocks.0" in text and "sha256" in text and "deviation" in text
     assert str(tmp_path) not in text and str(Path.home()) not in text
     assert run("fetch", "mini", "--remove")[1].startswith("mini: ")
-    assert run("fetch", "mini", "--remove")[0] == 2 and run("embed", "a.flac", "--model", "mini", "-o", "b.npz")[0] == 1
+    assert run("fetch", "mini", "--remove")[0] == 2 and run("embed", "a.flac", "--model", "mini", "-o", "b")[0] == 1
     assert run("fetch")[0] == 2
 
 

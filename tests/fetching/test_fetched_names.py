@@ -53,7 +53,7 @@ def test_it_is_evaluated_by_name(desk, run):
 
 def test_it_is_embedded_and_compared_by_name(desk, run):
     first, second = recordings()[:2]
-    assert run("embed", first, second, "--model", "mini", "-o", "a.npz")[0] in (0, 2)
+    assert run("embed", first, second, "--model", "mini", "-o", "a")[0] == 0
     code, out, err = run("verify", first, second, "--model", "mini", "--json")
     assert code == 0 and json.loads(out)["model"] == "mini", err
     assert hear_models.embed(first, "mini").shape == (hear_models.load_model("mini").scene_embedding_size,)
@@ -90,7 +90,7 @@ def test_a_tagger_tags_by_name(places, tmp_path, run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("embed", "a.wav", "-o", "x.npz", "--model"), ("info",), ("evaluate",), ("tag", "a.wav", "--model")]
+    "arguments", [("embed", "a.wav", "-o", "x", "--model"), ("info",), ("evaluate",), ("tag", "a.wav", "--model")]
 )
 def test_before_it_is_fetched_every_command_says_how(arguments, drive, tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hear_models.classification.recordings import read_labelled
+from hear_models.datasets.clip_table import read_table
+from hear_models.datasets.gise51 import labelled_clips, labelled_list
+from hear_models.datasets.labelled import class_folders, place_of
 from hear_models.errors import UsageError
 from hear_models.tasks.check import check_tasks
 from hear_models.tasks.new_task import NewTask, TaskOptions, new_task
@@ -211,7 +215,7 @@ def test_names_without_ending_and_names_that_collide_are_kept_apart(tmp_path):
 
 
 REFUSED = {
-    "no such column": ("file;label", ["x;a"], "no column 'file'"),
+    "no such column": ("name;kind", ["x;a"], "no column 'file'"),
     "one time only": ("file,label,start_ms", ["x,a,1"], "only one of start_ms"),
     "split and fold": ("file,label,split,fold", ["x,a,train,1"], "a column split and a column fold"),
     "a field too many": ("file,label", ["r0.wav,a,b"], "line 2: 3 fields"),
@@ -232,6 +236,91 @@ def test_a_table_that_cannot_be_used_says_where(tmp_path, recordings, name):
     with pytest.raises(UsageError, match=said):
         build(tmp_path, recordings, rows, header)
     assert not (tmp_path / "mine").exists()
+
+
+DIALECTS = {  # a table, and what its first row says
+    "ours": ("file,label\n{}r0.wav,a\n", ["a"]),
+    "a byte order mark and CRLF": ("\ufefffile,label\r\n{}r0.wav,a\r\n", ["a"]),
+    "path, label": ("path,label\n{}r0.wav,a;b\n", ["a", "b"]),
+    "Excel's": ("file;label\n{}r0.wav;a\n", ["a"]),
+    "Excel's, several": ('file;label\n{}r0.wav;"a;b"\n', ["a", "b"]),
+    "Excel's hint": ("sep=;\nfile;label\n{}r0.wav;x, y\n", ["x, y"]),
+    "tabs": ("file\tlabel\n{}r0.wav\ta, b\n", ["a, b"]),
+    "ESC-50": ("filename,fold,target,category,esc10,src_file,take\n{}r0.wav,1,0,dog,True,100032,A\n", ["dog"]),
+    "UrbanSound8K": ("slice_file_name,fsID,salience,fold,classID,class\n{}r0.wav,9,1,5,3,dog_bark\n", ["dog_bark"]),
+    "FSD50K": ('fname,labels,mids,split\n{}r0,"Guitar,Music","/m/1,/m/2",val\n', ["Guitar", "Music"]),
+    "GISE-51": ('files,labels\n{}r0.wav,"Dog,Cough"\n', ["Dog", "Cough"]),
+    "AudioSet": ('files,labels\n{}r0.wav,"Male speech, man speaking;Dog"\n', ["Male speech, man speaking", "Dog"]),
+    "AudioSet, one": ('files,labels\n{}r0.wav,"Male speech, man speaking"\n', ["Male speech, man speaking"]),
+    "BirdCLEF": ("primary_label,filename,author\nabe,{}r0.wav,x\n", ["abe"]),
+    "no header": ("{}r0.wav,a\n{}r3.wav,b\n", ["a"]),
+    "back slashes": ("file,label\n.\\{}r0.wav,a\n", ["a"]),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_tables_as_people_have_them_are_read_by_every_command_alike(tmp_path, recordings, name):
+    text, labels = DIALECTS[name]
+    (recordings / "t.csv").write_text(text.replace("{}", ""), newline="")
+    (clip, *_) = read_table(recordings / "t.csv").clips
+    assert clip.labels == labels
+    assert place_of(clip, recordings).resolve() == recordings / "r0.wav"
+    for_training = labelled_list(recordings / "t.csv")[0]
+    assert for_training.labels == tuple(labels) and len(for_training.read(8_000)) == 4000
+    (recordings / "t.csv").write_text(text.replace("{}", "").replace("r0", "r99"), newline="")
+    with pytest.raises(UsageError, match="r99"):  # `classify` looks for the same recordings
+        read_labelled(recordings / "t.csv")
+
+
+def test_utf_16_of_excel_and_other_encodings(tmp_path, recordings):
+    (tmp_path / "t.txt").write_bytes("file\tlabel\r\nr0.wav\tKäuzchen\r\n".encode("utf-16"))
+    assert read_table(tmp_path / "t.txt").clips[0].labels == ["Käuzchen"]
+    (tmp_path / "t.csv").write_bytes("file;label\r\nr0.wav;Käuzchen\r\n".encode("cp1252"))
+    with pytest.raises(UsageError, match="save as CSV UTF-8"):
+        read_table(tmp_path / "t.csv")
+
+
+def in_folders(folder: Path, names: list[str]) -> Path:
+    for index, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, np.full(800, 0.1 + index / 1000), 16000)
+    return folder
+
+
+def test_a_folder_for_each_class_becomes_a_task(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from hear_models.cli.tasks import command
+
+    sounds = in_folders(tmp_path / "s", [f"{c}/{g}/{i}.wav" for c in ("dog", "cat") for g in "abc" for i in range(2)])
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(command, ["new", "s", "mine/x-v1-full", "--folds", "3"])
+    assert done.exit_code == 0, done.output
+    task = read_task(tmp_path / "mine" / "x-v1-full")
+    assert set(task.labels) == {"dog", "cat"} and sum(task.counts.values()) == 12
+    for split in task.splits:  # a group, whatever its class, is in one of them
+        assert len({name.split("__")[1] for name in task.items(split)}) == 1
+    done = CliRunner().invoke(command, ["new", "s", "elsewhere", "mine/y-v1-full"])
+    assert isinstance(done.exception, UsageError) and "needs no other folder" in str(done.exception)
+    done = CliRunner().invoke(command, ["new", "s", "a", "b", "mine/y-v1-full"])
+    assert isinstance(done.exception, UsageError) and "too many" in str(done.exception)
+    assert sorted({clip.labels for clip in labelled_clips(sounds)}) == [("cat",), ("dog",)]  # as `pretrain` reads it
+
+
+def test_folders_of_splits_of_classes(tmp_path):
+    names = [f"{split}/{c}/{i}.wav" for split in ("train", "Val", "test") for c in ("dog", "cat") for i in range(2)]
+    table = class_folders(in_folders(tmp_path, names))
+    assert {clip.split for clip in table.clips} == {"train", "valid", "test"}
+    assert {tuple(clip.labels) for clip in table.clips} == {("dog",), ("cat",)}
+    soundfile.write(tmp_path / "train" / "loose.wav", np.zeros(800), 16000)
+    with pytest.raises(UsageError, match=r"loose\.wav' lies in no folder of a class"):
+        class_folders(tmp_path)
+
+
+def test_a_recording_outside_of_the_classes_is_told(tmp_path):
+    in_folders(tmp_path, ["dog/a.wav", "cat/b.wav", "c.wav"])
+    with pytest.raises(UsageError, match=r"c\.wav' lies in no folder of a class"):
+        class_folders(tmp_path)
 
 
 def test_a_group_in_two_given_splits_is_refused(tmp_path, recordings):
