@@ -218,3 +218,9 @@ def test_without_pandas_one_sentence_says_what_to_install(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(HearModelsError, match=r"needs pandas. Install it: pip install 'hear-models\[pandas\]'"):
         hear_models.load_results(tmp_path)
+
+
+def test_the_paper_behind_a_model_stands_on_the_page_and_in_the_csv(tmp_path):
+    made = board(several(tmp_path, seeds=1))
+    assert "arXiv 2306.00561" in page(made).split("<summary>Models</summary>")[1].split("</details>")[0]
+    assert "arXiv 2306.00561" in csv_text(made)
