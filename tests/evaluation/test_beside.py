@@ -210,13 +210,10 @@ def test_results_come_as_a_data_frame_one_row_a_result(tmp_path):
 
 
 def test_without_pandas_one_sentence_says_what_to_install(tmp_path, monkeypatch):
-    import sys
-
     import hear_models
-    from hear_models.errors import HearModelsError
 
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(HearModelsError, match=r"needs pandas. Install it: pip install 'hear-models\[pandas\]'"):
+    monkeypatch.setattr("hear_models.extras.is_installed", lambda package: False)
+    with pytest.raises(UsageError, match=r"needs pandas. Install it: pip install 'hear-models\[pandas\]'"):
         hear_models.load_results(tmp_path)
 
 
