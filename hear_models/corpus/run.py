@@ -22,7 +22,7 @@ from hear_models.corpus.progress import Progress
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, embedding_settings
 from hear_models.corpus.sources import recordings
-from hear_models.corpus.unfinished import Unfinished, forget
+from hear_models.corpus.unfinished import Unfinished, forget, unfinished_in
 from hear_models.corpus.writing import Output, WriteBehind
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.files import shown
@@ -267,6 +267,8 @@ class _CorpusEmbedder:
 
     def find_unfinished(self, todo: list[tuple[AudioFile, AudioFileState]]) -> None:
         """Look for windows that an earlier run finished."""
+        if not unfinished_in(self.out.folder):
+            return
         for index, (source, info) in enumerate(todo):
             kept = self._kept(source, info)
             if kept is not None and (done := kept.find()).windows:

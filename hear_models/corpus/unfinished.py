@@ -134,12 +134,16 @@ class Unfinished:
 def forget(folder: Path, names: Iterable[str]) -> None:
     """Remove the windows of recordings that are in their outputs, or failed."""
     with suppress(OSError):
-        there = [name for name in os.listdir(folder) if name.startswith(BEGIN) and name.endswith(END)]
-        if there:
+        if there := unfinished_in(folder):
             prefixes = tuple(map(_prefix, names))
             for name in there:
                 if name.startswith(prefixes):
                     os.unlink(folder / name)
+
+
+def unfinished_in(folder: Path) -> list[str]:
+    """The names of all such files in a folder. Raises OSError."""
+    return [name for name in os.listdir(folder) if name.startswith(BEGIN) and name.endswith(END)]
 
 
 def verify_unfinished(path: Path) -> None:
