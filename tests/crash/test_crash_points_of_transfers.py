@@ -27,6 +27,7 @@ from tasks.test_download_task import archive_of
 
 from hear_models.checkpoints import manifest as manifests
 from hear_models.cli import leaderboard
+from hear_models.datasets import gise51_record
 from hear_models.files import write_atomically
 from hear_models.speaker.voices import embed_voices
 from hear_models.subjects.subject import resolve
@@ -72,6 +73,10 @@ def tasks(folder: Path) -> object:
     return list(download_task.download(folder / "out" / "tasks", planned, options, lambda line: None))
 
 
+def sounds_of_gise51(folder: Path) -> object:
+    return list(gise51_record.download(folder / "out", ("meta",), remove_archives=True))
+
+
 def of_the_hub(folder: Path) -> object:
     from huggingface_hub import constants
 
@@ -115,6 +120,7 @@ CASES = {
     "fetch": Case(fetch, fetched),
     "fetch --force": Case(fetch_again, fetched, an_older_model),
     "tasks download": Case(tasks),
+    "gise51 download": Case(sounds_of_gise51),
     "download": Case(of_the_hub, in_the_hubs_cache),
     "leaderboard": Case(table, prepare=a_folder),
     "eval-trials": Case(voices, kept_voices, a_folder),
@@ -148,6 +154,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             folder / "made", TASK, {f"fold0{k}": 3 for k in range(3)}, ["a", "b"], 800 / 48000, lambda k: ["ab"[k % 2]]
         )
         places.files[f"zenodo/6332517/hear2021-{TASK}-48000.tar.gz"] = archive_of(made)
+        places.files["zenodo/4593514/meta.tar.gz"] = archive_of(made)
         HUB.store.repository("lab/model", {"model.safetensors": checkpoint()})
         for name, value in environment(HUB.endpoint, folder / "home").items():
             patch.setenv(name, value)
