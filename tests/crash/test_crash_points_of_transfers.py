@@ -89,7 +89,7 @@ def of_the_hub(folder: Path) -> object:
 
 def in_the_hubs_cache(folder: Path) -> object:
     """Without what huggingface_hub keeps or leaves beside: locks, an empty file, a note of some bytes."""
-    beside = re.compile(r"\.locks/|CACHEDIR\.TAG|.*/tmp[^/]*$|.*/refs/[^/]*\.tmp$")
+    beside = re.compile(r"\.locks/|CACHEDIR\.TAG|.*/tmp[^/]*(/.*)?$|.*/refs/[^/]*\.tmp$")
     return {name: data for name, data in contents(folder).items() if not beside.match(name)}
 
 
