@@ -2,6 +2,10 @@
 
     python benchmarks/long_audio.py                       the default model
     python benchmarks/long_audio.py mwmae-nano random:mwmae --minutes 20 --json
+    python benchmarks/long_audio.py mwmae-nano --command embed --minutes 600 --limit-gb 1
+    python benchmarks/long_audio.py gise51-nano --command tag --minutes 600 --limit-gb 1
+
+With --command a recording is written, mono, 16 kHz, 16 bits, and `hear-models COMMAND` is run on it as a user would.
 
 A model is a name of `hear-models list`, a .safetensors file, or random:FAMILY, the family's default configuration (for
 mwmae the published base size) with seeded random weights: speed and memory do not depend on what the weights are.
@@ -13,16 +17,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
 from common import build_model, peak_gb
 
 from hear_models.errors import HearModelsError
 
+RATE = 16000
 FUNCTIONS = ("get_timestamp_embeddings", "get_scene_embeddings")
 
 
@@ -55,6 +65,41 @@ def measure(name: str, minutes: float, function: str, threads: int) -> dict[str,
     }
 
 
+def write_recording(path: Path, minutes: float) -> None:
+    """Seeded noise whose level changes every minute."""
+    rng = np.random.default_rng(0)
+    with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
+        for minute in range(math.ceil(minutes)):
+            n = round(min(1.0, minutes - minute) * 60 * RATE)
+            file.write((0.02 * (1 + minute % 5) * rng.standard_normal(n, dtype=np.float32)).clip(-1, 1))
+
+
+def by_command(name: str, command: str, minutes: float) -> dict[str, Any]:
+    """`hear-models embed`, `tag` or `changes` on a recording: CPU seconds and peak memory of its process."""
+    with tempfile.TemporaryDirectory() as folder:
+        recording = Path(folder, "recording.wav")
+        write_recording(recording, minutes)
+        outputs = {"embed": ["-o", "out"], "tag": ["--json"], "changes": ["-o", "out.csv"]}
+        line = [sys.executable, "-m", "hear_models.cli.main", command, str(recording), "-m", name, *outputs[command]]
+        environment = {**os.environ, "HEAR_MODELS_CACHE": str(Path(folder, "cache"))}
+        started = time.perf_counter()
+        process = subprocess.Popen(line, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            print(f"long_audio: hear-models {command} failed (its message stands above)", file=sys.stderr)
+            sys.exit(1)
+        cpu_s = usage.ru_utime + usage.ru_stime
+        return {
+            "model": name,
+            "command": command,
+            "minutes": minutes,
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": cpu_s,
+            "audio_seconds_per_second": minutes * 60 / cpu_s,
+            "peak_gb": usage.ru_maxrss * 1024 / 1e9,
+        }
+
+
 def in_fresh_process(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """`measure` in a process of its own; what goes wrong there goes to stderr and ends this one."""
     command = [sys.executable, os.path.abspath(__file__), "--one", name, "--minutes", str(arguments.minutes)]
@@ -72,6 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", default=["mwmae-nano"])
     parser.add_argument("--minutes", type=float, default=20.0, help="of audio in one call (default: 20)")
+    parser.add_argument("--command", choices=["embed", "tag", "changes"], help="on a recording, instead of one call")
     parser.add_argument("--function", choices=FUNCTIONS, default=FUNCTIONS[0])
     parser.add_argument("--limit-gb", type=float, default=4.0, help="largest peak allowed (default: 4)")
     parser.add_argument("--threads", type=int, default=0, help="of torch (default: as it likes)")
@@ -88,15 +134,19 @@ def main() -> int:
             return 2
         return 0
     rows = []
+    number, seconds = ("", "cpu_seconds") if arguments.command else ("parameters", "seconds")
     if not arguments.json:
-        print(f"{'model':<24} {'parameters':>11} {'minutes':>7} {'seconds':>8} {'x real time':>11} {'peak GB':>8}")
+        print(f"{'model':<24} {number:>11} {'minutes':>7} {seconds:>11} {'x real time':>11} {'peak GB':>8}")
     for name in arguments.models:
-        row = in_fresh_process(name, arguments)
+        if arguments.command:
+            row = by_command(name, arguments.command, arguments.minutes)
+        else:
+            row = in_fresh_process(name, arguments)
         rows.append({**row, "limit_gb": arguments.limit_gb, "below_limit": row["peak_gb"] <= arguments.limit_gb})
         if not arguments.json:
             over = "" if rows[-1]["below_limit"] else f"  above {arguments.limit_gb:g}"
             print(
-                f"{name:<24} {row['parameters']:>11,} {row['minutes']:>7g} {row['seconds']:>8.1f} "
+                f"{name:<24} {row.get('parameters', ''):>11} {row['minutes']:>7g} {row[seconds]:>11.1f} "
                 f"{row['audio_seconds_per_second']:>11.1f} {row['peak_gb']:>8.2f}{over}",
                 flush=True,
             )

@@ -19,9 +19,10 @@ from hear_models.classification.probe import (
 from hear_models.classification.recordings import Labelled
 from hear_models.classification.store import Classifier
 from hear_models.corpus.discover import Failure, find_audio_files
-from hear_models.corpus.kept import refuse_nothing, scenes_of
+from hear_models.corpus.kept import refuse_nothing, scene_settings, scenes_of
+from hear_models.corpus.options import AUTO
 from hear_models.corpus.run import CorpusSummary
-from hear_models.corpus.settings import EmbeddingSettings, embedding_settings
+from hear_models.corpus.settings import EmbeddingSettings
 from hear_models.errors import UsageError
 from hear_models.pipeline.model import HearModel
 
@@ -32,10 +33,11 @@ Progress = Callable[[CorpusSummary], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of a recording or of a window of it, from `start_ms` on (None: the whole)."""
+    """What is said of a recording or of a window of it, from `start_ms` on (None: the whole) to `end_ms`."""
 
     path: str
     start_ms: float | None
+    end_ms: float
     chances: np.ndarray  # [classes]
 
 
@@ -81,14 +83,14 @@ def predict(
     paths: Sequence[str | os.PathLike[str]],
     model: HearModel,
     *,
-    window_s: float | None = None,
+    window_s: float | str | None = AUTO,
     progress: Progress | None = None,
 ) -> tuple[list[Answer], list[Failure]]:
-    """What recordings and folders are; with `window_s` each window of theirs.
+    """What recordings and folders are, or each window of theirs; `window_s` as of `embed_files`.
 
     Raises UsageError if `model` is not the one that the classifier was fitted on.
     """
-    refuse_others(classifier, embedding_settings(model, "scene", "float32", window_s, None))
+    refuse_others(classifier, scene_settings(model, window_s))
     sources, failures = find_audio_files(paths)
     found, failed, _ = scenes_of([source.path for source in sources], model, window_s=window_s, progress=progress)
     refuse_nothing(found, failed)
@@ -96,9 +98,10 @@ def predict(
     for source, result in zip(sources, found, strict=True):
         if result is None:
             continue
-        starts: list[float | None] = [None] if result[1] is None else result[1].tolist()
-        for start, chances in zip(starts, classifier.probe.chances(result[0]), strict=True):
-            answers.append(Answer(source.name, start, chances))
+        embeddings, windows, ends = result
+        starts: list[float | None] = [None] if windows is None else windows.tolist()
+        for start, end, chances in zip(starts, ends.tolist(), classifier.probe.chances(embeddings), strict=True):
+            answers.append(Answer(source.name, start, end, chances))
     return answers, failures + failed
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hear_models.cli.networks import DEVICE, SETTINGS, UNTRAINED, load_network
-from hear_models.cli.reading import report_failures, telling
+from hear_models.cli.reading import SKIP_BAD, WINDOW, report_failures, telling, window_of
 from hear_models.cli.tables import csv_text
 from hear_models.cli.terminal import ProgressLine
+from hear_models.corpus.clock import began_at, clock_times
 from hear_models.files import as_text
+
+if TYPE_CHECKING:
+    from hear_models.classification.fitting import Answer
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 NAME_WIDTH = 30
@@ -119,16 +123,18 @@ def report_command(classifier: Path, plot: Path | None, as_json: bool) -> None:
 @click.argument("classifier", type=FILE, metavar="FILE.classifier")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="AUDIO...")
 @click.option("-o", "--output", type=FILE, metavar="FILE.csv", help="Write the table there.  [default: print it]")
-@click.option("--window", "window_s", type=click.FloatRange(0, min_open=True), help="Seconds: an answer a window.")
+@WINDOW
+@click.option("--clock", is_flag=True, help="Add the time of day, where names tell it (20240501_040000.WAV).")
 @click.option("-m", "--model", metavar="NAME", help="The embedding model's name here.  [default: as in the file]")
-@click.option("--skip-bad", is_flag=True, help="Exit with 0 although some recordings could not be read.")
+@SKIP_BAD
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def predict_command(
     classifier: Path,
     paths: tuple[str, ...],
     output: Path | None,
-    window_s: float | None,
+    window: float | None,
+    clock: bool,
     model: str | None,
     skip_bad: bool,
     device: str | None,
@@ -136,20 +142,30 @@ def predict_command(
 ) -> None:
     """Say what recordings are: path, label, and a chance for each class.
 
-    Several labels are joined by ";". Exit code 1: some could not be read.
+    Several labels are joined by ";". Where windows are answered for, each row
+    has start_ms and end_ms; recordings longer than 5 minutes have windows of
+    10 s unless --window 0 is given. Exit code 1: some could not be read.
     """
     from hear_models.classification.fitting import predict
     from hear_models.classification.store import load_classifier
+    from hear_models.corpus.clock import without_clock
+    from hear_models.corpus.options import AUTO, check_window, windows
     from hear_models.files import check_writable, write_atomically
 
+    window_s = window_of(window)
+    check_window(window_s)
     found = load_classifier(classifier)
     if output is not None:
         check_writable(output)
     options = [f"{key}={json.dumps(value)}" for key, value in found.settings.get("model_options", {}).items()]
     network = load_network(model or str(found.settings["model"]), tuple(options), device, True)
     with ProgressLine() as line:
-        answers, failures = predict(found, paths, network, window_s=window_s, progress=telling(line, None))
-    rows = [_row(found.probe.classes, found.probe.multilabel, answer, window_s) for answer in answers]
+        tell = telling(line, windows(AUTO)[0])
+        answers, failures = predict(found, paths, network, window_s=window_s, progress=tell)
+    timed = any(answer.start_ms is not None for answer in answers)
+    rows = [_row(found.probe.classes, found.probe.multilabel, answer, timed, clock) for answer in answers]
+    if clock and (lacking := without_clock(list(dict.fromkeys(answer.path for answer in answers)))):
+        click.echo(lacking, err=True)
     text = json.dumps(rows, indent=1) + "\n" if as_json else csv_text(rows)
     if output is not None:
         write_atomically(output, text.encode())
@@ -159,16 +175,18 @@ def predict_command(
     report_failures(failures, len({answer.path for answer in answers}) + len(failures), "read", skip_bad=skip_bad)
 
 
-def _row(classes: tuple[str, ...], multilabel: bool, answer: Any, window_s: float | None) -> dict[str, Any]:
+def _row(classes: tuple[str, ...], multilabel: bool, answer: Answer, timed: bool, clock: bool) -> dict[str, Any]:
     chances = {name: round(float(chance), 4) for name, chance in zip(classes, answer.chances, strict=True)}
     said = (
         [name for name, chance in chances.items() if chance >= 0.5]
         if multilabel
         else [max(chances, key=chances.__getitem__)]
     )
-    when = {}
-    if answer.start_ms is not None and window_s is not None:
-        when = {"start_ms": answer.start_ms, "end_ms": answer.start_ms + 1000 * window_s}
+    when: dict[str, Any] = {}
+    if timed:
+        when = {"start_ms": answer.start_ms or 0.0, "end_ms": answer.end_ms}
+    if clock:
+        when |= {"clock": clock_times(began_at(answer.path), [answer.start_ms or 0.0])[0]}
     return {"path": as_text(answer.path), **when, "label": ";".join(said), **chances}
 
 

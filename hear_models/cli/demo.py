@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--model", "name", default="", help="A name of `hear-models list`, a .safetensors file, or hf://ORG/REPO."
+    "-m", "--model", "name", default="", help="A name of `hear-models list`, a .safetensors file, or hf://ORG/REPO."
 )
 @click.option(
+    "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("hear-models-demo"),

@@ -45,6 +45,7 @@ def _split(values: tuple[str, ...]) -> list[str]:
     help="Compare MODEL with this row of published scores.",
 )
 @click.option("--title", default="", help="Title of the page or document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the rows of the CSV, and what is said.")
 @click.option("--resamples", type=click.IntRange(min=0), help="Of the bootstrap; 0: mark no ties.  [default: 2000]")
 @click.option(
     "--imported-protocol",
@@ -64,6 +65,7 @@ def command(
     rows: tuple[str, ...],
     keys: tuple[str, ...],
     title: str,
+    as_json: bool,
     resamples: int | None,
     imported_protocol: str | None,
     list_keys: bool,
@@ -84,7 +86,9 @@ def command(
         return
     if not results:
         raise UsageError("Name at least one folder of results. `hear-models evaluate` writes them.")
-    form = form or _format_of(output)
+    if as_json and (form or output):
+        raise UsageError("--json prints; it goes with neither --format nor -o. Leave it out, or them.")
+    form = "json" if as_json else form or _format_of(output)
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"The folder {output.parent} does not exist. Make it, or write elsewhere.")
     from hear_models.evaluation.board.leaderboard import Options, build
@@ -145,6 +149,10 @@ def _render(board: Board, form: str, rows_were_chosen: bool) -> str:
         from hear_models.evaluation.board.latex import latex
 
         return latex(board, most)
+    if form == "json":
+        from hear_models.evaluation.board.csv_table import json_text
+
+        return json_text(board, rows_were_chosen)
     if form == "csv":
         from hear_models.evaluation.board.csv_table import csv_text
 

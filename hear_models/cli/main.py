@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 import rich
+from click.shell_completion import CompletionItem
 
+from hear_models.cli.completing import COMPLETING, complete_names
 from hear_models.errors import HearModelsError
 from hear_models.version import __version__
 
@@ -29,6 +31,7 @@ COMMANDS = {
     "search": ("hear_models.cli.search", "Find recordings, and places in them, that sound like one."),
     "map": ("hear_models.cli.map", "Draw recordings as a map to look at and listen to, one HTML page."),
     "tag": ("hear_models.cli.tag", "Say what is heard in recordings, and when."),
+    "changes": ("hear_models.cli.changes", "Say where a long recording changes."),
     "verify": ("hear_models.cli.verify", "Compare the voices in two recordings."),
     "eval-trials": ("hear_models.cli.eval_trials", "Speaker verification: EER and costs of a list of trials."),
     "convert": ("hear_models.cli.convert", "Convert an official checkpoint to safetensors."),
@@ -43,6 +46,7 @@ COMMANDS = {
     "analyze": ("hear_models.cli.analyze", "Look at the filters that a model has learned."),
     "check": ("hear_models.cli.check", "Re-read what was written, and say what was damaged since."),
     "synthesise": ("hear_models.cli.synthesise", "Write procedurally generated audio to a folder."),
+    "completion": ("hear_models.cli.completion", "Print what makes a shell complete commands and names."),
 }
 
 
@@ -57,7 +61,14 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = import_module(COMMANDS[name][0]).command
         _refuse_empty_paths(command)
+        if COMPLETING in os.environ:
+            complete_names(command, name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table: nothing is imported to complete a command's name."""
+        found = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

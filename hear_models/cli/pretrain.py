@@ -22,7 +22,7 @@ import click
     type=click.Path(exists=True, path_type=Path),
     help="For taggers: labelled clips that are looked at, never trained on; repeatable.",
 )
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Default: runs/RECIPE.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Default: runs/RECIPE.")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),

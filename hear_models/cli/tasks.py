@@ -52,12 +52,13 @@ def list_command(names: tuple[str, ...], tasks_dir: Path | None, as_json: bool) 
 
     from hear_models.errors import UsageError
     from hear_models.tasks.known_tasks import known_tasks
-    from hear_models.tasks.task import is_called
+    from hear_models.tasks.task import is_called, near_tasks
 
     chosen = [task for task in known_tasks().values() if not names or any(is_called(task.folder, n) for n in names)]
     unknown = [name for name in names if not any(is_called(folder, name) for folder in known_tasks())]
     if unknown:
-        raise UsageError(f"HEAR has no task {unknown[0]!r}. `hear-models tasks list` shows all of them.")
+        near = near_tasks(unknown[0], known_tasks())
+        raise UsageError(f"HEAR has no task {unknown[0]!r}. {near}`hear-models tasks list` shows all of them.")
     present = _present(tasks_dir) if tasks_dir else {}
     if as_json:
         rows = [{**asdict(task), "address": task.address()} for task in chosen]
@@ -197,7 +198,10 @@ def _print_report(report: TaskReport, show_all: bool) -> None:
 @click.option("--rate", type=int, default=16000, show_default=True, help="The rate to make, in Hz.")
 @click.option("--from", "source_rate", type=int, help="The rate to make it from  [default: the highest there is]")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads.")
-def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_rate: int | None, workers: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def resample_command(
+    tasks_dir: Path, names: tuple[str, ...], rate: int, source_rate: int | None, workers: int, as_json: bool
+) -> None:
     """Make the audio of the tasks in DIR at another sample rate.
 
     Zenodo has 48 kHz only, most models take 16 kHz. RATE/ appears beside the
@@ -206,6 +210,7 @@ def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_
     from hear_models.tasks.resample_task import resample_task
     from hear_models.tasks.task import list_tasks
 
+    rows = []
     for task in list_tasks(tasks_dir, names):
         with ProgressLine() as line:
 
@@ -214,7 +219,9 @@ def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_
 
             written = resample_task(task, rate, source_rate=source_rate, workers=workers, progress=progress)
         kept = sum(task.counts.values()) - written
-        click.echo(f"{task.name}: {written} clips written at {rate} Hz" + (f", {kept} were there" if kept else ""))
+        rows.append({"task": task.name, "rate": rate, "written": written, "kept": kept})
+        if not as_json:
+            click.echo(f"{task.name}: {written} clips written at {rate} Hz" + (f", {kept} were there" if kept else ""))
 
 
 # ----------------------------------------------------------------------------------------------------------- new
@@ -233,6 +240,7 @@ def resample_command(tasks_dir: Path, names: tuple[str, ...], rate: int, source_
     "--rate", "rates", type=int, multiple=True, default=(16000,), show_default=True, help="In Hz; repeatable."
 )
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def new_command(
     source: Path,
     folders: tuple[Path, ...],
@@ -244,6 +252,7 @@ def new_command(
     metrics: tuple[str, ...],
     rates: tuple[int, ...],
     workers: int,
+    as_json: bool,
 ) -> None:
     """Build the task OUT from labelled recordings: a folder for each class, or a CSV.
 
@@ -275,6 +284,11 @@ def new_command(
     options = TaskOptions(sample_duration, rates, prediction, folds, _shares(split), metrics, seed, workers)
     with ProgressLine() as line:
         made = new_task(source, audio_dir, out, options, lambda done, total: line.say(f"{done} of {total} clips"))
+    if as_json:
+        from dataclasses import asdict
+
+        click.echo(json.dumps(asdict(made), indent=1, default=str))
+        return
     splits = ", ".join(f"{name} {count}" for name, count in made.counts.items())
     click.echo(f"{made.folder}: {made.kind}, {sum(made.counts.values())} clips, {made.labels} labels")
     click.echo(wrapped(splits, "  clips    "))
@@ -309,7 +323,8 @@ def _shares(text: str | None) -> tuple[float, float, float] | None:
 @click.option(
     "--rate", "rates", type=int, multiple=True, default=(16000,), show_default=True, help="In Hz; repeatable."
 )
-def make_small_command(out: Path, seed: int, names: tuple[str, ...], rates: tuple[int, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def make_small_command(out: Path, seed: int, names: tuple[str, ...], rates: tuple[int, ...], as_json: bool) -> None:
     """Write toy versions of the papers' ten tasks, and of one event task, to OUT.
 
     Made of procedural sound in seconds, with folder names, splits, labels and
@@ -319,7 +334,11 @@ def make_small_command(out: Path, seed: int, names: tuple[str, ...], rates: tupl
     from hear_models.tasks.make_small import make_small
 
     def progress(name: str, clips: int) -> None:
-        click.echo(f"{name}: {clips} clips")
+        if not as_json:
+            click.echo(f"{name}: {clips} clips")
 
-    make_small(out, seed, names, sorted(set(rates)), progress)
+    folders = make_small(out, seed, names, sorted(set(rates)), progress)
+    if as_json:
+        click.echo(json.dumps([str(folder) for folder in folders], indent=1))
+        return
     click.echo(f"Toy tasks in {out}. Check them: hear-models tasks check {out}")

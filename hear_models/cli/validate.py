@@ -17,17 +17,24 @@ from hear_models.errors import HearModelsError, UsageError
 if TYPE_CHECKING:
     from hear_models.validation import CheckResult, Report
     from hear_models.validation.findings import Part, Severity
+    from hear_models.validation.official import Official
 
 LABELS = {"ok": "ok", "info": "ok", "warning": "WARNING", "error": "ERROR"}
 COLOURS = {"ok": "green", "info": "green", "warning": "yellow", "error": "red"}
 WIDTH = 79
 INDENT = " " * 9
 ABOUT: dict[Part, str] = {"scores": "What scores rest on", "manners": "Good manners, which the API does not ask for"}
+HEADINGS: dict[Part, str] = {
+    "api": "What the HEAR API says",
+    "scores": "Stricter than the API: what scores rest on",
+    "manners": "Stricter than the API: good manners",
+}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("module", metavar="MODULE_OR_NAME")
 @click.option(
+    "-m",
     "--model",
     "models",
     metavar="PATH",
@@ -64,12 +71,11 @@ def command(
       hear-models validate my_package.my_model --model weights.pt --long
       hear-models validate mwmae-nano
 
-    Everything that hear-validator 2021.0.6 checks, and what it lets pass:
-    clips that influence each other, times that drift or are shifted, NaN for
-    silence, short clips, memory that grows without bound, and more.
-
-    The verdict is about the API alone; what makes scores wrong, and good
-    manners, are counted beside it.
+    First it says whether hear-validator 2021.0.6 would pass. Then come the checks
+    of what the HEAR API says, and apart from them the stricter ones of this
+    project: clips that influence each other, times that drift or are shifted,
+    NaN for silence, short clips, memory that grows without bound, and more. The
+    verdict is about the API alone.
 
     Exit status: 0 without errors (warnings are allowed), 1 with errors,
     2 for wrong use, for instance a module that cannot be imported.
@@ -84,23 +90,33 @@ def command(
 
     options = parse_settings(settings)
     with stdout_for_json(as_json), ProgressLine() as line, tracebacks_of_imports(verbose):
+        parts: list[Part] = []
 
         def show(result: CheckResult) -> None:
             line.say("")
+            if as_json or result.skipped:
+                return
+            if parts[-1:] != [result.part]:
+                parts.append(result.part)
+                click.echo(f"\n{HEADINGS[result.part]}")
+            print_result(result, verbose)
+
+        def show_official(verdict: Official) -> None:
             if not as_json:
-                print_result(result, verbose)
+                click.echo(verdict_text(verdict))
 
         found = load_module(module, model_path=models[0] if models else "", device=device, options=options)
         if not as_json:
             weights = f", weights {found.model_path}" if found.model_path else ""
             said = f", {' '.join(settings)}" if settings else ""
-            click.echo(f"checking {found.name} on {device}{weights}{said}\n")
+            click.echo(f"checking {found.name} on {device}{weights}{said}")
         report = validate(
             found,
             other_model_path=models[1] if len(models) == 2 else "",
             length="quick" if quick else "long" if long_ else "normal",
             only=only or None,
             progress=show,
+            first=show_official,
             begins=lambda check: line.say(f"{check.name}: {check.title}"),
         )
     if as_json:
@@ -123,9 +139,7 @@ def tracebacks_of_imports(wanted: bool) -> Iterator[None]:
 
 
 def print_result(result: CheckResult, verbose: bool = False) -> None:
-    """One line a check, and below it what was found; the checks that were not run stand in the summary."""
-    if result.skipped:
-        return
+    """One line a check, and below it what was found."""
     label = click.style(f"{LABELS[result.status]:<8}", fg=COLOURS[result.status])
     click.echo(f"{label} {result.name:<17} {result.title}")
     for finding in result.findings:
@@ -139,6 +153,14 @@ def print_result(result: CheckResult, verbose: bool = False) -> None:
             paragraph("  for example: ", finding.example)
         if verbose and finding.traceback:
             click.echo(textwrap.indent(finding.traceback, INDENT))
+
+
+def verdict_text(verdict: Official) -> str:
+    """Whether the official validator would pass, in one sentence."""
+    from hear_models.validation.official import VALIDATOR
+
+    said = "would pass" if verdict.passes else f"would refuse it: {verdict.refusal}"
+    return textwrap.fill(f"{VALIDATOR} {said}.", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def paragraph(label: str, text: str) -> None:
@@ -163,6 +185,8 @@ def print_summary(report: Report) -> None:
         names = ", ".join(result.name for result in skipped)
         text = f"{counted(len(skipped), 'check')} not run, because what they need failed: {names}"
         click.echo(textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    if report.official is not None:
+        click.echo(verdict_text(report.official))
     click.echo(f"{report.module} {'keeps' if report.keeps_api else 'does not keep'} the HEAR API.")
     kinds: tuple[Severity, ...] = ("error", "warning")
     for part, about in ABOUT.items():

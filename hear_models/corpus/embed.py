@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, Literal, overload
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from hear_models.corpus.items import Reader, is_pair, read_each, reader_of, several
-from hear_models.corpus.options import KINDS, check_batch_seconds
+from hear_models.corpus.options import KINDS, Channel, Kind, Resampler, check_batch_seconds
 from hear_models.errors import InputError, UsageError
 from hear_models.pipeline.encoders import Batch, ClipStream, Encoders, device_of
 from hear_models.pipeline.listening import EACH
@@ -21,18 +22,174 @@ from hear_models.subjects.naming import find_ours
 
 BATCH_SECONDS = 60.0
 ERRORS = ("raise", "skip")
+Network = str | os.PathLike[str] | HearModel | None
+Array = npt.NDArray[np.float32]
+OneClip = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | IO[bytes]
+    | npt.NDArray[np.floating[Any]]
+    | tuple[npt.NDArray[np.floating[Any]], int]
+    | Mapping[str, Any]
+)
+
+
+# what a type checker knows: arrays for arrays and files, tensors for tensors, a list for several, a pair with times
+@overload
+def embed(
+    audio: list[Tensor],
+    model: Network = ...,
+    *,
+    kind: Literal["scene"] = ...,
+    sample_rate: int | None = ...,
+    batch_seconds: float = ...,
+    channel: Channel = ...,
+    resampler: Resampler = ...,
+    errors: Literal["raise"] = ...,
+    allow_untrained: bool = ...,
+    **model_options: Any,
+) -> list[Tensor]: ...
+
+
+@overload
+def embed(
+    audio: list[Tensor],
+    model: Network = ...,
+    *,
+    kind: Literal["timestamps"],
+    sample_rate: int | None = ...,
+    batch_seconds: float = ...,
+    channel: Channel = ...,
+    resampler: Resampler = ...,
+    errors: Literal["raise"] = ...,
+    allow_untrained: bool = ...,
+    **model_options: Any,
+) -> list[tuple[Tensor, Tensor]]: ...
+
+
+@overload
+def embed(
+    audio: Tensor | tuple[Tensor, int],
+    model: Network = ...,
+    *,
+    kind: Literal["scene"] = ...,
+    sample_rate: int | None = ...,
+    batch_seconds: float = ...,
+    channel: Channel = ...,
+    resampler: Resampler = ...,
+    errors: Literal["raise"] = ...,
+    allow_untrained: bool = ...,
+    **model_options: Any,
+) -> Tensor: ...
+
+
+@overload
+def embed(
+    audio: Tensor | tuple[Tensor, int],
+    model: Network = ...,
+    *,
+    kind: Literal["timestamps"],
+    sample_rate: int | None = ...,
+    batch_seconds: float = ...,
+    channel: Channel = ...,
+    resampler: Resampler = ...,
+    errors: Literal["raise"] = ...,
+    allow_untrained: bool = ...,
+    **model_options: Any,
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def embed(
+    audio: OneClip,
+    model: Network = ...,
+    *,
+    kind: Literal["scene"] = ...,
+    sample_rate: int | None = ...,
+    batch_seconds: float = ...,
+    channel: Channel = ...,
+    resampler: Resampler = ...,
+    errors: Literal["raise"] = ...,
+    allow_untrained: bool = ...,
+    **model_options: Any,
+) -> Array: ...
+
+
+@overload
+def embed(
+    audio: OneClip,
+    model: Network = ...,
+    *,
+    kind: Literal["timestamps"],
+    sample_rate: int | None = ...,
+    batch_seconds: float = ...,
+    channel: Channel = ...,
+    resampler: Resampler = ...,
+    errors: Literal["raise"] = ...,
+    allow_untrained: bool = ...,
+    **model_options: Any,
+) -> tuple[Array, Array]: ...
+
+
+@overload
+def embed(
+    audio: Iterable[Any],
+    model: Network = ...,
+    *,
+    kind: Literal["scene"] = ...,
+    sample_rate: int | None = ...,
+    batch_seconds: float = ...,
+    channel: Channel = ...,
+    resampler: Resampler = ...,
+    errors: Literal["raise"] = ...,
+    allow_untrained: bool = ...,
+    **model_options: Any,
+) -> list[Array]: ...
+
+
+@overload
+def embed(
+    audio: Iterable[Any],
+    model: Network = ...,
+    *,
+    kind: Literal["timestamps"],
+    sample_rate: int | None = ...,
+    batch_seconds: float = ...,
+    channel: Channel = ...,
+    resampler: Resampler = ...,
+    errors: Literal["raise"] = ...,
+    allow_untrained: bool = ...,
+    **model_options: Any,
+) -> list[tuple[Array, Array]]: ...
+
+
+@overload
+def embed(
+    audio: Any,
+    model: Network = ...,
+    *,
+    kind: Kind = ...,
+    sample_rate: int | None = ...,
+    batch_seconds: float = ...,
+    channel: Channel = ...,
+    resampler: Resampler = ...,
+    errors: Literal["skip"],
+    allow_untrained: bool = ...,
+    **model_options: Any,
+) -> Any: ...
 
 
 def embed(
     audio: Any,
-    model: str | os.PathLike[str] | HearModel | None = None,
+    model: Network = None,
     *,
-    kind: str = "scene",
+    kind: Kind = "scene",
     sample_rate: int | None = None,
     batch_seconds: float = BATCH_SECONDS,
-    channel: str | int = "mix",
-    resampler: str = "soxr",
-    errors: str = "raise",
+    channel: Channel = "mix",
+    resampler: Resampler = "soxr",
+    errors: Literal["raise", "skip"] = "raise",
     allow_untrained: bool = False,
     **model_options: Any,
 ) -> Any:

@@ -63,6 +63,8 @@ class Reader:
         if is_pair(item):
             array, rate = item
             return [self._of_array(array, int(rate), where)]
+        if self.given_rate is None and isinstance(item, (np.ndarray, Tensor)):
+            _say_once_which_rate(self.sample_rate)
         return [self._of_array(item, self.given_rate, where)]
 
     def _of_file(self, path: Path) -> list[Tensor]:
@@ -153,6 +155,21 @@ class Reader:
         if not torch.isfinite(tensor).all():
             raise InputError(f"{where} holds NaN or infinity. Repair it or leave it out.")
         return tensor
+
+
+_said_which_rate: list[int] = []  # once a process: a warning that comes with every call is read by nobody
+
+
+def _say_once_which_rate(rate: int) -> None:
+    """Plain arrays know no rate, and a wrong one is not heard by anybody: the embeddings look as always."""
+    if not _said_which_rate:
+        _said_which_rate.append(rate)
+        warnings.warn(
+            f"arrays without sample_rate= are taken as {rate} Hz, the rate of the model. Say sample_rate=..., or give "
+            "(array, Hz).",
+            AudioWarning,
+            stacklevel=2,
+        )
 
 
 def reader_of(sample_rate: int, given_rate: int | None, channel: str | int, resampler: str) -> Reader:

@@ -19,8 +19,8 @@ from hear_models.errors import HearModelsError
 from hear_models.pipeline.model import HearModel
 from hear_models.resources import cache_folder
 
-# embeddings [rows, dim], and where its windows begin and end in ms, [rows] each; None, None: it was embedded whole
-Scenes = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+# embeddings [rows, dim]; where windows begin in ms [rows], None if it was embedded whole; where they, or it, end
+Scenes = tuple[np.ndarray, np.ndarray | None, np.ndarray]
 
 
 def scene_settings(model: HearModel, window_s: float | str | None) -> EmbeddingSettings:
@@ -79,8 +79,7 @@ def scenes_of(
             results.append(None)
             continue
         embeddings, times = embeddings_of(output.path_of(source))
-        starts = times.get("start_ms")
-        results.append((embeddings, starts, None if starts is None else times["end_ms"]))
+        results.append((embeddings, times.get("start_ms"), times["end_ms"]))
     return results, done.failed, settings
 
 

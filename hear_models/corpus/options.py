@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Literal
 
 from hear_models.errors import UsageError
 from hear_models.files import shown
 
 KINDS = ("scene", "timestamps")
+Kind = Literal["scene", "timestamps"]
+Channel = Literal["mix", "left", "right", "each"] | int
+Resampler = Literal["soxr", "resampy"]
 DTYPES = ("float32", "float16")
 AUTO = "auto"
 LONG_S = 300.0  # recordings beyond it are embedded window by window, unless it is said how

@@ -105,7 +105,7 @@ Block = tuple[np.ndarray, np.ndarray]  # of a recording: [rows, dim], and parts 
 
 def _block(scenes: Scenes) -> Block:
     vectors, starts, ends = scenes
-    if starts is None or ends is None:
+    if starts is None:
         return vectors, np.full((len(vectors), 2), np.nan)
     return vectors, np.stack([starts, ends], 1)
 

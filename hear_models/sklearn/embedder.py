@@ -70,7 +70,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         network, items = self._network(), list(X)
         if self.kind == "timestamps":
             results = np.empty(len(items), dtype=object)
-            results[:] = [steps for steps, _ in embed(items, network, kind=self.kind, sample_rate=self.sample_rate)]
+            results[:] = [steps for steps, _ in embed(items, network, kind="timestamps", sample_rate=self.sample_rate)]
             return results
         if self.cache is None:
             return np.stack([np.asarray(e) for e in embed(items, network, sample_rate=self.sample_rate)])

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from hear_models.errors import UsageError
 from hear_models.subjects.wording import describe
+from hear_models.zoo.registry import did_you_mean, list_models
 
 _files: dict[Path, ModuleType] = {}  # imported by their paths
 _put_by: dict[Path, dict[str, ModuleType]] = {}  # folder → modules of it that gave way to those of another folder
@@ -32,10 +33,12 @@ def _import_dotted(dotted: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if dotted == missing or dotted.startswith(f"{missing}."):
+            names = [entry.name for entry in list_models()]
+            near = did_you_mean(dotted.replace("_", "-"), names, cutoff=0.75).strip()
             raise UsageError(
                 f"There is no module {dotted!r}: Python found no {missing!r} in {os.getcwd()} "
                 "or among the installed packages. Install the package, change into the folder that holds it, "
-                "or choose a name of `hear-models list`."
+                f"or choose a name of `hear-models list`.{f' {near}' if near else ''}"
             ) from error
         raise UsageError(f"Importing {dotted} needs {missing!r}, which is not installed. Install it.") from error
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ from hear_models.locks import beside, only_writer
 from hear_models.tasks.check import Finding, TaskReport, check_task
 from hear_models.tasks.known_tasks import ARCHIVE_RATE, RATES, RECORD_NUMBER, KnownTask, known_tasks
 from hear_models.tasks.resample_task import resample_task
-from hear_models.tasks.task import PAPER_TEN, is_called, read_task
+from hear_models.tasks.task import PAPER_TEN, is_called, near_tasks, read_task
 
 DOWNLOADS = ".hear-models-downloads"
 LOCK = "tasks.lock.json"
@@ -99,7 +99,8 @@ def chosen_tasks(names: Sequence[str]) -> list[KnownTask]:
     wanted = list(names) or [PAPER_TEN]
     for name in wanted:
         if not any(is_called(folder, name) for folder in known_tasks()):
-            raise UsageError(f"HEAR has no task {name!r}. `hear-models tasks list` shows all of them.")
+            near = near_tasks(name, known_tasks())
+            raise UsageError(f"HEAR has no task {name!r}. {near}`hear-models tasks list` shows all of them.")
     return [task for folder, task in known_tasks().items() if any(is_called(folder, name) for name in wanted)]
 
 

@@ -22,7 +22,7 @@ from hear_models.datasets.words import listed
 from hear_models.errors import HearModelsError, UsageError
 from hear_models.foreign import read_json
 from hear_models.tasks.known_tasks import RATES, KnownTask, known_tasks
-from hear_models.tasks.task import METADATA, is_called
+from hear_models.tasks.task import METADATA, is_called, near_tasks
 from hear_models.tasks.task_writing import building, write_task_files, write_wav
 
 VERSION = 1  # of the sounds: another number, other bytes
@@ -262,7 +262,8 @@ def make_small(
     toys = [task for task in TOYS if not only or any(is_called(task.folder, name) for name in only)]
     for name in only:
         if not any(is_called(task.folder, name) for task in TOYS):
-            raise UsageError(f"there is no toy task {name!r}. There are: {', '.join(t.folder for t in TOYS)}.")
+            near = near_tasks(name, [task.folder for task in TOYS])
+            raise UsageError(f"there is no toy task {name!r}. {near}There are: {', '.join(t.folder for t in TOYS)}.")
     for rate in sample_rates:
         if rate not in RATES:
             raise UsageError(f"{rate} Hz is no rate of HEAR's tasks. Use some of {', '.join(map(str, RATES))}.")

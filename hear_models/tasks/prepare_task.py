@@ -14,7 +14,7 @@ from hear_models.foreign import is_plain, walk
 from hear_models.locks import beside, only_writer
 from hear_models.tasks.download_task import Downloaded, Options, Tell, downloads, make_task
 from hear_models.tasks.known_tasks import ARCHIVE_RATE, RATES, known_tasks
-from hear_models.tasks.task import is_called, read_task
+from hear_models.tasks.task import is_called, near_tasks, read_task
 
 FOLDED = 2  # bytes that a byte of packed sound unfolds to, about
 
@@ -57,7 +57,10 @@ def find_archives(places: Sequence[Path], names: Sequence[str], rate: int) -> li
                 found[archive.task] = archive
     for name in names:
         if not any(is_called(task, name) for task in found):
-            raise UsageError(f"none of the archives is of a task {name!r}. There are: {', '.join(sorted(found))}.")
+            there = ", ".join(sorted(found))
+            raise UsageError(
+                f"none of the archives is of a task {name!r}. {near_tasks(name, found)}There are: {there}."
+            )
     return [archive for task, archive in sorted(found.items()) if not names or any(is_called(task, n) for n in names)]
 
 

@@ -13,8 +13,9 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,8 @@ def task_folders(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Path]:
         found = [folder for folder in folders if is_called(folder.name, wanted)]
         if not found:
             there = ", ".join(folder.name for folder in folders)
-            raise UsageError(f"there is no task {wanted!r} in {root}. There are: {there}.")
+            near = near_tasks(wanted, [folder.name for folder in folders])
+            raise UsageError(f"there is no task {wanted!r} in {root}. {near}There are: {there}.")
         chosen.update(found)
     return sorted(chosen)
 
@@ -152,11 +154,30 @@ def task_folders(tasks_dir: str | Path, only: Sequence[str] = ()) -> list[Path]:
 def is_called(folder_name: str, wanted: str) -> bool:
     """Whether a user who says `wanted` means that folder."""
     known = known_tasks().get(folder_name)
-    if folder_name == wanted or folder_name.startswith(f"{wanted}-"):
+    said = wanted.lower()
+    if folder_name == wanted or folder_name.lower().startswith(f"{said}-"):
         return True
     return known is not None and (
-        wanted.lower() == known.short.lower() or (wanted.lower() == PAPER_TEN and known.paper_name is not None)
+        bare(said) == bare(known.short) or (said == PAPER_TEN and known.paper_name is not None)
     )
+
+
+def near_tasks(wanted: str, names: Iterable[str]) -> str:
+    """Which of the folder `names` may be meant by a name that is none: "Did you mean esc50-v2.0.0-full? ", or ""."""
+    said = bare(wanted)
+    spoken: dict[str, str] = {}  # what a person may have written → folder
+    for name in names:
+        known = known_tasks().get(name)
+        for word in (name, name.split("-")[0], *((known.short, known.title) if known else ())):
+            spoken.setdefault(bare(word), name)
+    near = [name for word, name in spoken.items() if said and (said in word or (len(word) > 2 and word in said))]
+    near += [spoken[word] for word in get_close_matches(said, spoken, n=3, cutoff=0.6)]
+    return f"Did you mean {' or '.join(list(dict.fromkeys(near))[:3])}? " if near else ""
+
+
+def bare(name: str) -> str:
+    """A name without capitals and marks, as people remember it: "ESC-50" and "esc50" are one."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def check_reload(ctx: Context) -> Iterator[Finding]:
     """Loading twice gives the same network."""
     audio = ctx.noise(ctx.samples(1.5), seed=4)
     arguments = [ctx.module.model_path] if ctx.module.model_path else []
-    again = ctx.shared("loaded again, 2", lambda: ctx.module.load(*arguments)).to(ctx.device)
+    again = ctx.shared("loaded again", lambda: ctx.module.load(*arguments)).to(ctx.device)
     if ctx.difference(as_cpu_tensor(ctx.module.scene(audio, again)), ctx.scene(audio)):
         yield warning(
             "load_model called twice gives two different networks (random weights without a seed?)",

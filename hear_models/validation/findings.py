@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from hear_models.validation.official import Official
 
 Severity = Literal["error", "warning", "info"]
 # what a check is about: the HEAR API; numbers that scores rest on; good manners, which the API does not ask for
@@ -63,6 +66,7 @@ class Report:
     module: str
     results: tuple[CheckResult, ...]
     options: dict[str, Any] = field(default_factory=dict)  # model, device, length of the run
+    official: Official | None = None  # what hear-validator would say; None: not asked
 
     def findings(self, severity: Severity | None = None) -> list[Finding]:
         """All findings in the order of the checks, or only those of one severity."""
@@ -98,6 +102,7 @@ class Report:
             "module": self.module,
             "ok": self.ok,
             "keeps_api": self.keeps_api,
+            **({} if self.official is None else {"hear_validator": self.official.refusal or "passes"}),
             "errors": len(self.findings("error")),
             "warnings": len(self.findings("warning")),
             **self.options,

@@ -15,6 +15,7 @@ from hear_models.subjects.wording import describe
 from hear_models.validation import centres, contract, robustness, scaling, side_effects, timestamps, whole_clip
 from hear_models.validation.context import Context, Length
 from hear_models.validation.findings import PARTS, CheckResult, Finding, Part, Report
+from hear_models.validation.official import Official, official
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,18 @@ KEPT_STILL = (*STEADY, "stateless")
 API, SCORES, MANNERS = PARTS
 
 CHECKS: tuple[Check, ...] = (
+    # the API
     Check(API, "functions", "the three functions, callable as the kit calls them", contract.check_functions),
     Check(API, "load", "load_model() returns a torch module", contract.check_load, ("functions",)),
     Check(API, "attributes", "sample rate and sizes", contract.check_attributes, ("load",)),
     Check(API, "timestamp-shapes", "embeddings [clips, steps, dim]", contract.check_timestamp_shapes, ("attributes",)),
     Check(API, "scene-shapes", "embeddings [clips, dim]", contract.check_scene_shapes, ("attributes",)),
     Check(API, "dtypes", "float32 everywhere", contract.check_dtypes, SHAPES),
-    Check(SCORES, "finite", "no NaN for noise, full scale, quiet, silence", contract.check_finite, SHAPES),
     Check(API, "times-finite", "no NaN among the timestamps", timestamps.check_finite_times, SHAPES),
     Check(API, "times-regular", "increasing, even, equal for all clips", timestamps.check_regular, ("times-finite",)),
     Check(API, "times-range", "milliseconds, inside the clip, covering it", timestamps.check_range, ("times-regular",)),
+    # beyond it: what scores rest on
+    Check(SCORES, "finite", "no NaN for noise, full scale, quiet, silence", contract.check_finite, SHAPES),
     Check(SCORES, "repeatable", "equal input, equal embeddings", side_effects.check_repeatable, SHAPES),
     Check(SCORES, "stateless", "no state is kept between calls", side_effects.check_stateless, STEADY),
     Check(SCORES, "batch", "a clip does not depend on its neighbours", robustness.check_batch, KEPT_STILL),
@@ -59,8 +62,6 @@ CHECKS: tuple[Check, ...] = (
         SCORES, "different-sounds", "embeddings tell sounds and times apart", robustness.check_different_sounds, STEADY
     ),
     Check(SCORES, "short-clips", "from one sample to a unit and one more", robustness.check_short_clips, SHAPES),
-    Check(MANNERS, "refusals", "wrong rank, dtype, empty: ValueError", robustness.check_refusals, SHAPES),
-    Check(MANNERS, "nan-input", "NaN in a recording is refused", robustness.check_nan_input, KEPT_STILL),
     Check(SCORES, "whole-clip", "long clips are heard to their ends", whole_clip.check_whole_clip, STEADY),
     Check(
         SCORES, "centres", "an event shows at its timestamp", centres.check_centres, ("different-sounds", "times-range")
@@ -68,6 +69,10 @@ CHECKS: tuple[Check, ...] = (
     Check(SCORES, "seams", "where in the clip a sound is matters little", centres.check_seams, ("centres",)),
     Check(SCORES, "padding", "what appended silence does", timestamps.check_padding, STEADY),
     Check(SCORES, "eval-mode", "dropout stays off", side_effects.check_eval_mode, KEPT_STILL),
+    Check(SCORES, "reload", "loading twice gives one network", contract.check_reload, KEPT_STILL),
+    # beyond it: good manners
+    Check(MANNERS, "refusals", "wrong rank, dtype, empty: ValueError", robustness.check_refusals, SHAPES),
+    Check(MANNERS, "nan-input", "NaN in a recording is refused", robustness.check_nan_input, KEPT_STILL),
     Check(MANNERS, "gradients", "no graph is kept", side_effects.check_gradients, SHAPES),
     Check(MANNERS, "input-untouched", "the audio is not written to", side_effects.check_input_untouched, SHAPES),
     Check(MANNERS, "random-state", "global random generators are left alone", side_effects.check_random_state, SHAPES),
@@ -75,7 +80,7 @@ CHECKS: tuple[Check, ...] = (
     Check(MANNERS, "autocast", "float32 under autocast", side_effects.check_autocast, ("dtypes",)),
     Check(MANNERS, "device", "the caller chooses the device", contract.check_device, ("load",)),
     Check(MANNERS, "weights-path", "a wrong weights path is an error", contract.check_weights_path, SHAPES),
-    Check(SCORES, "reload", "loading twice gives one network", contract.check_reload, KEPT_STILL),
+    # long recordings last: they take most of the time
     Check(MANNERS, "time", "time proportional to length", scaling.check_time, SHAPES),
     Check(API, "memory", "20 minutes fit", scaling.check_memory, SHAPES),
     Check(SCORES, "drift", "times are true over minutes", scaling.check_drift, ("centres",)),
@@ -92,6 +97,7 @@ def validate(
     only: Iterable[str] | None = None,
     progress: Callable[[CheckResult], None] | None = None,
     begins: Callable[[Check], None] | None = None,
+    first: Callable[[Official], None] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Report:
     """Run every check on a HEAR module.
@@ -105,6 +111,7 @@ def validate(
         only: names of checks; those that they need run too.
         progress: called with each result as soon as it is there.
         begins: called with each check before it runs.
+        first: called before any check with what hear-validator would say; not where `only` chooses checks.
         options: keyword arguments of `load_model`, if `module` is a name.
 
     Returns:
@@ -118,13 +125,18 @@ def validate(
     context = Context(module, length, other_model_path)
     results = []
     checks = chosen(only)
+    verdict = None
     with preserved_randomness():
+        if only is None:
+            verdict = official(context)
+            if first is not None:
+                first(verdict)
         for result in run_checks(context, checks, begins):
             results.append(result)
             if progress is not None:
                 progress(result)
     said = {"model": module.model_path, "device": module.device, "length": length, "options": module.options}
-    return Report(module.name, tuple(results), said)
+    return Report(module.name, tuple(results), said, verdict)
 
 
 def chosen(only: Iterable[str] | None) -> list[Check]:

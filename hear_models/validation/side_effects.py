@@ -162,7 +162,7 @@ def check_random_state(ctx: Context) -> Iterator[Finding]:
     states = []
     for seed in (1, 2):
         seed_all(seed)
-        ctx.shared(f"loaded again, {seed}", lambda: ctx.module.load(*arguments))
+        ctx.shared(f"loaded under seed {seed}", lambda: ctx.module.load(*arguments))
         states.append(random_state())
     # Two loads from different states: a generator that ends in one and the same state was seeded, not drawn from.
     seeded = set(GENERATORS) - set(states[0].changed(states[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hear_models.checkpoints.manifest import FETCHED, Manifest, read_manifests
@@ -61,8 +62,13 @@ def default_entry(family: str | None) -> ModelEntry:
 
 def near_names(name: str) -> str:
     """A sentence that helps after a wrong name."""
-    near = difflib.get_close_matches(name.lower(), [entry.name for entry in list_models()], n=3, cutoff=0.5)
-    return (f"Did you mean {' or '.join(near)}? " if near else "") + "`hear-models list` shows the models."
+    return did_you_mean(name, [entry.name for entry in list_models()]) + "`hear-models list` shows the models."
+
+
+def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
+    """The nearest of `names` as a question with a space behind it, "" if none is near."""
+    near = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=cutoff)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
 def _entry(manifest: Manifest) -> ModelEntry:

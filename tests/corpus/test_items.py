@@ -223,3 +223,26 @@ def test_map_of_datasets_works_with_workers(tiny_path: Path, tmp_path: Path) -> 
         [sys.executable, "-c", MAP, str(tiny_path), *paths], capture_output=True, text=True, timeout=300, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_an_array_without_a_rate_is_warned_of_once(monkeypatch):
+    """Where the rate cannot be known: not for files, pairs, records, or where it was said; and never twice."""
+    import warnings
+
+    import numpy as np
+
+    from hear_models.corpus import items
+    from hear_models.errors import AudioWarning
+
+    monkeypatch.setattr(items, "_said_which_rate", [])
+    clip = np.zeros(160, dtype=np.float32)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for known in ((clip, 16000), {"array": clip, "sampling_rate": 16000}):
+            items.Reader(16000).clips(known, "the clip")
+        items.Reader(16000, given_rate=16000).clips(clip, "the clip")
+        assert not caught
+        items.Reader(16000).clips(clip, "the clip")
+        items.Reader(16000).clips(clip, "the clip")
+    (warning,) = caught
+    assert warning.category is AudioWarning and "taken as 16000 Hz, the rate of the model" in str(warning.message)

@@ -19,7 +19,8 @@ HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=2
 RELOAD = ("desktop", 1280, False), ("phone", 390, True)
 
 needs_browser = pytest.mark.skipif(
-    browser.program() is None or sys.platform != "linux", reason="no Chromium on this machine"
+    browser.program() is None or sys.platform != "linux",
+    reason="no Chromium on this machine (Debian: apt-get install chromium)",
 )
 
 

@@ -12,7 +12,8 @@ from hear_models.evaluation.judges.agreement import judges_agree
 from hear_models.evaluation.judges.protocols import NOT_COMPARABLE
 from hear_models.evaluation.judges.table import JUDGES
 from hear_models.evaluation.runs.record import IMPORTED, ModelFacts, Record
-from hear_models.tasks.task import is_called
+from hear_models.tasks.task import is_called, near_tasks
+from hear_models.zoo.registry import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,12 @@ def choose(results: list[Result], options: Options) -> tuple[list[Result], list[
         notes.append(f"{shuffled} results with shuffled labels are left out: leak tests, not scores.")
     if not kept:
         records = [result.record for result in results]
+        tasks, models = {r.task.name for r in records}, {r.model.name for r in records}
+        near = "".join(near_tasks(n, tasks) for n in options.tasks if not any(is_called(t, n) for t in tasks))
+        strange = [name for name in options.models if not any(is_named(r.model, name) for r in records)]
+        near += "".join(did_you_mean(name, models) for name in strange)
         raise UsageError(
-            f"No result is left to show. There are the models {listed(r.model.name for r in records)}; "
+            f"No result is left to show. {near}There are the models {listed(r.model.name for r in records)}; "
             f"the tasks {listed(r.task.name for r in records)}; the protocols {listed(r.protocol for r in records)}."
         )
     untrained = sorted({r.record.model.name for r in kept if not r.record.model.trained})

@@ -1,12 +1,14 @@
-"""A leaderboard as CSV for programs."""
+"""A leaderboard for programs: its rows as CSV, or as JSON with what is said of its tables."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 
 from hear_models.evaluation.board.beside import PublishedLine
 from hear_models.evaluation.board.leaderboard import Board, ModelRow, Table, TaskColumn
+from hear_models.evaluation.board.wording import caveats
 
 
 def csv_text(board: Board, beside: bool = False) -> str:
@@ -16,19 +18,38 @@ def csv_text(board: Board, beside: bool = False) -> str:
     for a formula gets an apostrophe in front.
     """
     buffer = io.StringIO()
-    rows = [
-        _csv_row(table, row, column)
-        for table in board.tables
-        for row in table.models
-        for column in table.tasks
-        if (row.label, column.name) in table.cells or (row.label, column.name) in table.undefined
-    ]
-    if beside:
-        rows += [_csv_beside(t, line, column) for t in board.tables for line in t.beside for column in t.tasks]
+    rows = [row for table in board.tables for row in _rows(table, beside)]
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _csv(value) for key, value in row.items()} for row in rows)
     return buffer.getvalue()
+
+
+def json_text(board: Board, beside: bool = False) -> str:
+    """One JSON object: title, notes, and each table with its caveats and the rows of the CSV; null: there is none."""
+    tables = [
+        {
+            "title": table.title,
+            "protocol": table.protocol,
+            "origin": table.origin,
+            "judges": list(table.judges),
+            "dates": table.dates,
+            "caveats": caveats(table),
+            "rows": _rows(table, beside),
+        }
+        for table in board.tables
+    ]
+    return json.dumps({"title": board.title, "notes": board.notes, "tables": tables}, indent=1) + "\n"
+
+
+def _rows(table: Table, beside: bool) -> list[dict[str, object]]:
+    rows = [
+        _csv_row(table, row, column)
+        for row in table.models
+        for column in table.tasks
+        if (row.label, column.name) in table.cells or (row.label, column.name) in table.undefined
+    ]
+    return rows + [_csv_beside(table, line, column) for line in table.beside if beside for column in table.tasks]
 
 
 def _csv_row(table: Table, row: ModelRow, column: TaskColumn) -> dict[str, object]:
