@@ -88,9 +88,9 @@ def of_the_hub(folder: Path) -> object:
 
 
 def in_the_hubs_cache(folder: Path) -> object:
-    """Without what huggingface_hub keeps or leaves beside: locks, an empty file, a note of some bytes."""
-    beside = re.compile(r"\.locks/|CACHEDIR\.TAG|.*/tmp[^/]*(/.*)?$|.*/refs/[^/]*\.tmp$")
-    return {name: data for name, data in contents(folder).items() if not beside.match(name)}
+    """The file, and nothing half: what else lies there is huggingface_hub's, which may have no links on a full disk."""
+    ours = re.compile(r".*/snapshots/|.*\.incomplete$|.*\.hear-models-")
+    return {name: data for name, data in contents(folder).items() if ours.match(name)}
 
 
 def publish(folder: Path) -> object:
