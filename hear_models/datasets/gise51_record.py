@@ -12,7 +12,7 @@ from hear_models.errors import FileError, UsageError
 from hear_models.fetching.download import Expected, Got, digests, fetch
 from hear_models.fetching.listing import Remote, place_of
 from hear_models.fetching.unpacking import Unpacked, unpack
-from hear_models.files import shown, write_atomically
+from hear_models.files import remove_file, remove_left_over, shown, write_atomically
 from hear_models.foreign import read_bytes, read_json
 from hear_models.locks import inside, only_writer
 
@@ -109,6 +109,7 @@ def download(
     except OSError as error:
         raise FileError(f"{folder} cannot be made ({error.strerror}). Choose another folder.") from None
     with only_writer(inside(folder), folder, "folder"):
+        remove_left_over(folder)
         lock = Lock(folder)
         listed = list_record()
         names = chosen(only, everything, list(listed))
@@ -138,7 +139,7 @@ def _one(
             raise FileError(f"{archive} is not what was fetched: {wrong}. Remove it, and run the same command again.")
         unpack(archive, folder / name, lambda n: progress(f"{name}: {n} files unpacked"), manifest.write)
     if remove_archive:
-        archive.unlink(missing_ok=True)
+        remove_file(archive)
     return Part(name, known.n_bytes, known.sha256, len(manifest.read()), new)
 
 
