@@ -55,7 +55,7 @@ class Config(ssast.CommonConfig):
 
 
 class Model(ssast.CommonModel):
-    """The encoder behind the HEAR API; arguments as `ssast.CommonModel`, and three more.
+    """The encoder behind the HEAR API; arguments as `LayoutModel`, and three more.
 
     Args:
         normalize: "clip" (the original's) standardises by the clip's own mean and deviation; "fixed" by `statistics`,
@@ -67,6 +67,7 @@ class Model(ssast.CommonModel):
     family = "audio_mamba"
     not_streamed = ""
     config: Config
+    config_class = Config
 
     def __init__(
         self,
@@ -80,7 +81,6 @@ class Model(ssast.CommonModel):
         seed: int | None = 0,
         decoder: bool = False,
     ) -> None:
-        c = config or Config()
         if scan not in BACKENDS:
             raise UsageError(f"scan={scan!r} is unknown. Use one of {', '.join(BACKENDS)}.")
         if normalize not in ("clip", "fixed") or (normalize == "fixed") != (statistics is not None):
@@ -88,16 +88,16 @@ class Model(ssast.CommonModel):
                 f"normalize={normalize!r} with statistics={statistics!r}: use normalize='clip' without statistics, or "
                 "normalize='fixed' with statistics=(mean, deviation)."
             )
-        super().__init__(
-            c,
-            lambda i: MambaBlock(c.width, Mixer(c.width, c.expansion * c.width, c.state, c.kernel, scan)),
-            layout=layout,
-            timestamps=timestamps,
-            seed=seed,
-            decoder=decoder,
-        )
+        super().__init__(config, layout=layout, timestamps=timestamps, seed=seed, decoder=decoder)
+        for block in self.blocks:
+            cast(MambaBlock, block).mixer.backend = scan
         if statistics is not None:
             self.normalise = Standardise.fixed(statistics)
+
+    def new_block(self, i: int) -> MambaBlock:
+        """All alike."""
+        c = self.config
+        return MambaBlock(c.width, Mixer(c.width, c.expansion * c.width, c.state, c.kernel))
 
     def stream(self, normalize: Any = None) -> Stream:
         """As `HearModel.stream`: exact with layout="corrected" and fixed statistics; each unit begins anew."""

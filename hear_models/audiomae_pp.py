@@ -1,10 +1,9 @@
 """AudioMAE++: masked autoencoders of macaron blocks with SwiGLU (Yadav et al., IEEE MLSP 2025, arXiv 2507.10464).
 
-Front end, units (200 log-mel frames, 2 s), patches of 4 frames x 16 bands, layout and HEAR wrapper are those of SSAST
-and Audio Mamba (`hear_models/pipeline/layout_model.py`); dropping 80 % of the patches and predicting them by a small
-decoder is as in MAE. The blocks (`layers/macaron.py`) are new, in the encoder and in the decoder. 50 steps of 40 ms a
-unit, 5 x 768 = 3840 dimensions for base. Code: Apache-2.0. The authors' weights carry no licence of their own; fetch
-and convert them yourself (`hear-models convert audiomae_pp`).
+Front end, units (2 s), patches, layout and HEAR wrapper are SSAST's and Audio Mamba's (`pipeline/layout_model.py`);
+dropping 80 % of the patches and predicting them by a small decoder is as in MAE. The blocks (`layers/macaron.py`) are
+new, in the encoder and in the decoder. 50 steps of 40 ms a unit, 5 x 768 = 3840 dimensions for base. Code: Apache-2.0.
+The authors' weights carry no licence of their own (`hear-models fetch`, `hear-models convert audiomae_pp`).
 """
 
 from __future__ import annotations
@@ -12,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import init
 
 from hear_models import ssast, zoo
-from hear_models.checkpoints.facts import SETTINGS, SHAPES, Facts, masked_decoder
+from hear_models.checkpoints.facts import SHAPES, Facts, macaron_block, masked_decoder
 from hear_models.checkpoints.mapping import Official, Rule, Shapes, Source
-from hear_models.errors import CheckpointError
-from hear_models.fields import a_share, at_least_one, one_of
+from hear_models.fields import at_least_one, one_of
 from hear_models.layers.init import xavier_
 from hear_models.layers.macaron import BLOCKS, new_block
 from hear_models.layers.masked import MaskedDecoder, Reconstruction
@@ -33,8 +31,6 @@ from hear_models.pipeline.layout_model import LayoutConfig, LayoutModel, check_h
 from hear_models.pipeline.model import HearModel
 
 __all__ = ["Config", "Model", "get_scene_embeddings", "get_timestamp_embeddings", "load_model", "reconstruct"]
-
-DECODER_HEADS = {384: 8, 512: 8}  # by decoder width: the published models
 
 
 @dataclass(frozen=True)
@@ -59,51 +55,36 @@ class Config(LayoutConfig):
         """Refuse sizes that give no network, with a UsageError that names them."""
         super().__post_init__()
         at_least_one(self, "decoder_width", "decoder_depth")
-        a_share(self, "mask_ratio")
         one_of(self, encoder_block=BLOCKS, decoder_block=BLOCKS, masking_mode=("patch", "timestep"))
         check_heads(self.width, self.heads)
         check_heads(self.decoder_width, self.decoder_heads, "decoder heads")
 
 
 class Model(LayoutModel):
-    """The encoder behind the HEAR API; arguments as `LayoutModel`, but `decoder=True` builds the decoder too."""
+    """The encoder behind the HEAR API; arguments as `LayoutModel`."""
 
     family = "audiomae_pp"
     config: Config
+    config_class = Config
     decoder: MaskedDecoder | None
 
-    def __init__(
-        self,
-        config: Config | None = None,
-        *,
-        layout: str | None = None,
-        timestamps: str | None = None,
-        seed: int | None = 0,
-        decoder: bool = False,
-    ) -> None:
-        c = config or Config()
+    def new_block(self, i: int) -> nn.Module:
+        """All alike."""
+        c = self.config
         swiglu = (c.limit_swiglu_features, c.additive_swiglu)
-        block = partial(new_block, c.encoder_block, c.width, c.heads, c.mlp_ratio, c.encoder_rope, *swiglu)
-        other = partial(
-            new_block, c.decoder_block, c.decoder_width, c.decoder_heads, c.mlp_ratio, c.decoder_rope, *swiglu
-        )
+        return new_block(c.encoder_block, c.width, c.heads, c.encoder_rope, c.mlp_ratio, *swiglu)
 
-        def build() -> MaskedDecoder:
-            blocks = [other() for _ in range(c.decoder_depth)]
-            sizes = (c.grid.tokens, c.grid.pixels, int(c.class_token))
-            return MaskedDecoder(c.width, c.decoder_width, blocks, *sizes, trained_positions=False)
-
-        made = build if decoder else None
-        super().__init__(c, lambda i: block(), made, layout=layout, timestamps=timestamps, seed=seed)
-
-    def initialise_blocks(self, rng: torch.Generator) -> None:
-        """Xavier's weights, no biases."""
-        xavier_(self.blocks, rng)
+    def new_decoder(self) -> MaskedDecoder:
+        """Narrower blocks, and fixed positions."""
+        c, grid = self.config, (self.grid.tokens, self.grid.pixels, self.class_rows)
+        swiglu = (c.limit_swiglu_features, c.additive_swiglu)
+        sizes = (c.decoder_width, c.decoder_heads, c.decoder_rope, c.mlp_ratio, *swiglu)
+        blocks = (new_block(c.decoder_block, *sizes) for _ in range(c.decoder_depth))
+        return MaskedDecoder(c.width, c.decoder_width, blocks, *grid, trained_positions=False)
 
     def initialise_decoder(self, rng: torch.Generator) -> None:
         """The same; positions of the decoder are those of the flattened tokens."""
-        d = self.decoder
-        assert d is not None
+        d = cast(MaskedDecoder, self.decoder)
         xavier_(d, rng)
         init.normal_(d.mask_token, std=0.02, generator=rng)
         d.pos_embed.data[0, self.class_rows :] = sincos_1d(self.config.decoder_width, torch.arange(self.grid.tokens))
@@ -115,10 +96,8 @@ class Model(LayoutModel):
 
     def reconstruct(self, units: Tensor, noise: Tensor, target_units: Tensor | None = None) -> Reconstruction:
         """Mean squared error of the pixels of dropped patches; see `capabilities.Reconstructs`."""
-        c = self.config
-        noise = noise.repeat_interleave(self.grid.tokens // self.n_tokens, dim=1)
-        ddof = 1 if c.norm_pix_loss else None
-        return self.reconstruct_dropped(units, noise, target_units, c.mask_ratio, pixel_ddof=ddof)
+        c, noise = self.config, noise.repeat_interleave(self.grid.tokens // self.n_tokens, dim=1)
+        return self.reconstruct_dropped(units, noise, target_units, c.mask_ratio, pixel_ddof=c.pixel_ddof)
 
 
 def rotations(source: Source) -> dict[str, Any]:
@@ -132,43 +111,20 @@ def block_sizes(shapes: Shapes, facts: Facts, told: Mapping[str, Any]) -> None:
     v, rope = facts.values, told.get("rope") or {}
     settings = (told.get("model") or {}).get("model_args") or {}
     facts.add_all(masked_decoder(shapes), SHAPES)
-    for part, prefix, width, heads in (
-        ("encoder", "", "width", "heads"),
-        ("decoder", "decoder.", "decoder_width", "decoder_heads"),
-    ):
-        if width not in v:
-            continue
-        names = {"ffn2.linear1": "swiglu", "ffn1.layer1": "macaron", "mlp.fc1": "plain"}
-        kinds = [kind for name, kind in names.items() if f"{prefix}blocks.0.{name}.weight" in shapes.shapes]
-        kind = (kinds or ["plain"])[0]
-        facts.add(f"{part}_block", kind, SHAPES)
-        hidden = shapes.of(f"{prefix}blocks.0.{'mlp.fc1' if kind == 'plain' else 'ffn1.layer1'}.weight", 2)[0]
-        facts.add("mlp_ratio", hidden / v[width], SHAPES)
-        if kind == "swiglu":
-            limited = shapes.of(f"{prefix}blocks.0.ffn2.linear1.weight", 2)[0] == int(hidden / 2)
-            facts.add("limit_swiglu_features", limited, SHAPES)
-        facts.add(f"{part}_rope", part in rope, SHAPES)
-        if part in rope:
-            facts.add(heads, v[width] // (2 * rope[part]), SHAPES)
-    facts.add_settings(settings, {"additive_swiglu": "additive_swiglu"})
-    facts.add_settings(told.get("opt") or {}, {"norm_pix_loss": "norm_pix_loss"})
-    if "masking_mode" not in v:
-        facts.add("masking_mode", "timestep" if settings.get("masking_mode") == "timestep" else "patch", SETTINGS)
+    for part, name, first in (("encoder", "", "blocks.0"), ("decoder", "decoder_", "decoder.blocks.0")):
+        if f"{name}width" in v:
+            facts.add_all(macaron_block(shapes, first, part, v[f"{name}width"]), SHAPES)
+            facts.add(f"{part}_rope", part in rope, SHAPES)
+            if part in rope:
+                facts.add(f"{name}heads", v[f"{name}width"] // (2 * rope[part]), SHAPES)
+    names = {name: name for name in ("additive_swiglu", "masking_mode", "norm_pix_loss")}
+    facts.add_settings({**settings, **(told.get("opt") or {})}, names)
     ssast.add_heads(facts)
-    if "decoder_width" in v and "decoder_heads" not in v:
-        known = settings.get("decoder_num_heads", 6 if settings else DECODER_HEADS.get(v["decoder_width"]))
-        if known is None:
-            raise CheckpointError(
-                "the weights do not tell the decoder's heads. Give --config or --set decoder_heads=N."
-            )
-        facts.add("decoder_heads", known, SETTINGS)
+    if "decoder_width" in v:
+        trained = {v["decoder_width"]: settings.get("decoder_num_heads", 6)}
+        ssast.add_heads(facts, "decoder_", trained if settings else {384: 8, 512: 8})  # those of the published models
 
 
-BLOCK = {
-    "attn.qkv_layer.{tensor}": "attn.qkv.{tensor}",
-    "attn.proj_layer.{tensor}": "attn.proj.{tensor}",
-    "mlp.layer{n}.{tensor}": "mlp.fc{n}.{tensor}",
-}
 OFFICIAL = Official(
     format="torch",
     rules=(
@@ -177,14 +133,8 @@ OFFICIAL = Official(
         Rule("patch_embed.proj.{tensor}", "patch_embed.{tensor}"),
         Rule("encoder.encoder_norm.{tensor}", "norm.{tensor}"),
         Rule("decoder.mask_token", "decoder.mask_token"),
-        *(
-            Rule(f"{official}.{theirs}", f"{ours}.{name}")
-            for official, ours in (
-                ("encoder.blocks.{i}", "blocks.{i}"),
-                ("decoder.decoder_blocks.{i}", "decoder.blocks.{i}"),
-            )
-            for theirs, name in {**BLOCK, "{path}": "{path}"}.items()
-        ),
+        *ssast.block_rules("encoder.blocks.{i}", "blocks.{i}"),
+        *ssast.block_rules("decoder.decoder_blocks.{i}", "decoder.blocks.{i}"),
         Rule("decoder.decoder_{path}", "decoder.{path}"),
     ),
     recognise=ssast.official_family,

@@ -12,7 +12,7 @@ Apache-2.0. The authors' weights carry no licence of their own; fetch and conver
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -29,7 +29,6 @@ from hear_models.layers.mlstm_block import HEADS, MLSTMBlock
 from hear_models.pipeline.capabilities import reconstruct
 from hear_models.pipeline.hear import get_scene_embeddings, get_timestamp_embeddings
 from hear_models.pipeline.model import HearModel
-from hear_models.pipeline.normalise import Standardise
 from hear_models.pipeline.plan import Plan, Unit
 
 __all__ = ["Config", "Model", "get_scene_embeddings", "get_timestamp_embeddings", "load_model", "reconstruct"]
@@ -56,31 +55,17 @@ class Config(ssast.CommonConfig):
 
 
 class Model(ssast.CommonModel):
-    """The encoder behind the HEAR API; arguments as `ssast.CommonModel`."""
+    """The encoder behind the HEAR API; arguments as `pipeline.layout_model.LayoutModel`."""
 
     family = "axlstm"
     not_streamed = "every second block reads a unit from its end to its beginning"
     config: Config
+    config_class = Config
+    silent_below = SILENT_BELOW
 
-    def __init__(
-        self,
-        config: Config | None = None,
-        *,
-        layout: str | None = None,
-        timestamps: str | None = None,
-        seed: int | None = 0,
-        decoder: bool = False,
-    ) -> None:
-        c = config or Config()
-        super().__init__(
-            c,
-            lambda i: MLSTMBlock(c.width, c.expansion * c.width, reverse=i % 2 == 1),
-            layout=layout,
-            timestamps=timestamps,
-            seed=seed,
-            decoder=decoder,
-        )
-        self.normalise = replace(cast(Standardise, self.normalise), constant_below=SILENT_BELOW)
+    def new_block(self, i: int) -> MLSTMBlock:
+        """Every second one reads backwards."""
+        return MLSTMBlock(self.width, self.config.expansion * self.width, reverse=i % 2 == 1)
 
     def unit_cost(self, unit: Unit, plan: Plan) -> int:
         """On a CPU the channels of a pass must fit into its cache: four units of tiny at a time, one of base."""

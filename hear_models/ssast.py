@@ -11,13 +11,13 @@ weights carry no licence of their own; fetch and convert them yourself (`hear-mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import init
 
 from hear_models import zoo
@@ -26,7 +26,7 @@ from hear_models.checkpoints.mapping import Official, Rule, Shapes
 from hear_models.errors import CheckpointError
 from hear_models.fields import one_of
 from hear_models.layers.attention import Attention
-from hear_models.layers.init import torch_default_, xavier_
+from hear_models.layers.init import torch_default_
 from hear_models.layers.masked import MaskedHead, Reconstruction
 from hear_models.layers.transformer import Block
 from hear_models.pipeline.capabilities import reconstruct
@@ -64,28 +64,14 @@ class Config(CommonConfig):
 
 
 class CommonModel(LayoutModel):
-    """An encoder that is pretrained by replaced patches; arguments as `LayoutModel`, but
-
-    Args:
-        decoder: build what pretraining adds too: mask token and head.
-    """
+    """An encoder that is pretrained by replaced patches: `decoder=True` builds mask token and head."""
 
     config: CommonConfig
     decoder: MaskedHead | None
 
-    def __init__(
-        self,
-        config: CommonConfig,
-        block: Callable[[int], nn.Module],
-        *,
-        layout: str | None,
-        timestamps: str | None,
-        seed: int | None,
-        decoder: bool,
-    ) -> None:
-        c = config
-        head = partial(MaskedHead, c.width, c.grid.pixels) if decoder else None
-        super().__init__(c, block, head, layout=layout, timestamps=timestamps, seed=seed)
+    def new_decoder(self) -> MaskedHead:
+        """Mask token and head."""
+        return MaskedHead(self.width, self.grid.pixels)
 
     def initialise_decoder(self, rng: torch.Generator) -> None:
         """Mask token and head; torch's own scheme for linear layers."""
@@ -104,38 +90,20 @@ class CommonModel(LayoutModel):
             c.mask_ratio,
             loss_on_all=c.loss_on == "all",
             before_positions=c.mask_before_pos,
-            pixel_ddof=1 if c.norm_pix_loss else None,
+            pixel_ddof=c.pixel_ddof,
         )
 
 
 class Model(CommonModel):
-    """The encoder behind the HEAR API; arguments as `CommonModel`."""
+    """The encoder behind the HEAR API; arguments as `LayoutModel`."""
 
     family = "ssast"
     config: Config
+    config_class = Config
 
-    def __init__(
-        self,
-        config: Config | None = None,
-        *,
-        layout: str | None = None,
-        timestamps: str | None = None,
-        seed: int | None = 0,
-        decoder: bool = False,
-    ) -> None:
-        c = config or Config()
-        super().__init__(
-            c,
-            lambda i: Block(Attention(c.width, c.heads), c.width, c.mlp_ratio, gelu="none"),
-            layout=layout,
-            timestamps=timestamps,
-            seed=seed,
-            decoder=decoder,
-        )
-
-    def initialise_blocks(self, rng: torch.Generator) -> None:
-        """Xavier's weights, no biases."""
-        xavier_(self.blocks, rng)
+    def new_block(self, i: int) -> Block:
+        """A ViT's."""
+        return Block(Attention(self.width, self.config.heads), self.width, self.config.mlp_ratio, gelu="none")
 
 
 COMMON_RULES = (
@@ -147,6 +115,16 @@ COMMON_RULES = (
     Rule("pred.0.{tensor}", "decoder.hidden.{tensor}"),
     Rule("pred.2.{tensor}", "decoder.pred.{tensor}"),
 )
+
+
+def block_rules(theirs: str, ours: str) -> Iterator[Rule]:
+    """Names within a block, of the authors' code and of ours; those that are not told are the same."""
+    names = {"attn.qkv_layer": "attn.qkv", "attn.proj_layer": "attn.proj", "mlp.layer{n}": "mlp.fc{n}"}
+    for official, name in names.items():
+        yield Rule(f"{theirs}.{official}.{{tensor}}", f"{ours}.{name}.{{tensor}}")
+    yield Rule(f"{theirs}.{{path}}", f"{ours}.{{path}}")
+
+
 # family: part of a key that only it has, or those that stand behind it
 TELLTALES = {
     "audiomae_pp": "encoder.encoder_norm.",
@@ -212,23 +190,22 @@ def block_sizes(shapes: Shapes, facts: Facts, told: Mapping[str, Any]) -> None:
     add_heads(facts)
 
 
-def add_heads(facts: Facts) -> None:
-    """Attention heads are not in the weights: those of the published size of that width, unless the user said."""
-    width = facts.values["width"]
-    if "heads" not in facts.values:
-        if width not in HEADS:
-            raise CheckpointError(f"the weights (width {width}) do not tell the attention heads. Give --set heads=N.")
-        facts.add("heads", HEADS[width], "the published size of that width")
+def add_heads(facts: Facts, part: str = "", known: Mapping[int, int] = HEADS) -> None:
+    """Attention heads of a `part` are not in the weights: the user's, or those `known` by its width."""
+    width = facts.values[f"{part}width"]
+    if f"{part}heads" not in facts.values:
+        if width not in known:
+            raise CheckpointError(
+                f"the weights ({part}width {width}) do not tell the attention heads. Give --set {part}heads=N."
+            )
+        facts.add(f"{part}heads", known[width], "the published size of that width")
 
 
 OFFICIAL = Official(
     format="torch",
     rules=(
         *COMMON_RULES,
-        Rule("blocks.{i}.attn.qkv_layer.{tensor}", "blocks.{i}.attn.qkv.{tensor}"),
-        Rule("blocks.{i}.attn.proj_layer.{tensor}", "blocks.{i}.attn.proj.{tensor}"),
-        Rule("blocks.{i}.mlp.layer{n}.{tensor}", "blocks.{i}.mlp.fc{n}.{tensor}"),
-        Rule("blocks.{i}.norm{n}.{tensor}", "blocks.{i}.norm{n}.{tensor}"),
+        *block_rules("blocks.{i}", "blocks.{i}"),
     ),
     recognise=official_family,
     infer=partial(infer_config, Config, block_sizes),

@@ -20,6 +20,7 @@ FAMILIES_ROOM = "families"  # every module directly in hear_models/ that is name
 FLOORS = {
     0: {
         "errors",
+        "extras",
         "fields",
         "files",
         "foreign",

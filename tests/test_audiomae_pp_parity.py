@@ -123,37 +123,46 @@ def test_every_variant_of_the_block_is_read_from_its_tensors(tmp_path, name):
         assert float(normalised.reconstruct(image, noise).loss) == pytest.approx(golden["loss"][1], rel=2e-6)
 
 
-PUBLISHED = {"tiny": (192, 12, 3, 384, 8), "base": (768, 12, 12, 384, 8), "large": (1024, 24, 16, 512, 8)}
+PUBLISHED = {
+    "tiny": audiomae_pp.Config(width=192, heads=3),
+    "base": audiomae_pp.Config(),
+    "large": audiomae_pp.Config(width=1024, depth=24, heads=16, decoder_width=512),
+}
 PARAMETERS = {"tiny": 21_003_776, "base": 154_303_424, "large": 525_961_040}
 
 
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_published_sizes_have_the_official_number_of_parameters(size):
-    width, depth, heads, decoder_width, decoder_heads = PUBLISHED[size]
-    c = audiomae_pp.Config(
-        width=width, depth=depth, heads=heads, decoder_width=decoder_width, decoder_heads=decoder_heads
-    )
-    shapes = official_shapes(audiomae_pp.Model(c, seed=None, decoder=True))
+    shapes = official_shapes(audiomae_pp.Model(PUBLISHED[size], seed=None, decoder=True))
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == PARAMETERS[size]
 
 
-def test_tiny_matches_with_recipe_weights(tmp_path):
-    c = audiomae_pp.Config(width=192, heads=3)
-    state = recipe_state(official_shapes(audiomae_pp.Model(c, seed=None, decoder=True)))
-    torch.save({"model": state}, tmp_path / "checkpoint-99.pth")
-    done = convert("audiomae_pp", tmp_path / "checkpoint-99.pth", tmp_path / "out.safetensors")
-    assert (done.config["heads"], done.config["decoder_heads"], done.config["decoder_width"]) == (3, 8, 384)
-    golden, close = arrays("recipe_tiny"), TOLERANCE["AudioMAE++, published sizes"]
+CASES = {"a": (31, 20_000, "mix"), "b": (32, 40_000, "mix")}
+
+
+@pytest.mark.parametrize("size", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("base", "large"))])
+def test_published_sizes_match_with_recipe_weights(tmp_path, size):
+    c = PUBLISHED[size]
+    torch.save(
+        {"model": recipe_state(official_shapes(audiomae_pp.Model(c, seed=None, decoder=True)))},
+        tmp_path / "checkpoint-99.pth",
+    )
+    done = convert("audiomae_pp", tmp_path / "checkpoint-99.pth", tmp_path / "out.safetensors")  # heads by the width
+    assert (done.config["heads"], done.config["decoder_heads"]) == (c.heads, 8)
+    assert done.config["decoder_width"] == c.decoder_width
+    golden, close = arrays(f"recipe_{size}"), TOLERANCE["AudioMAE++, published sizes"]
     for layout in LAYOUTS:
         model = audiomae_pp.load_model(str(tmp_path / "out.safetensors"), layout=layout, timestamps="official")
-        for case, spec in {"a": (31, 20_000, "mix"), "b": (32, 40_000, "mix")}.items():
-            steps, times = model.get_timestamp_embeddings(clips([spec]))
+        for case in {key.split("/")[0] for key in golden.files} & CASES.keys():
+            steps, times = model.get_timestamp_embeddings(clips([CASES[case]]))
             n = steps.shape[1]
             assert n == int(golden[f"{case}/T"])
             assert float(times[0, -1]) == pytest.approx(float(golden[f"{case}/ts_last"]), abs=1e-3)
             assert largest_difference(steps.mean(1), golden[f"{case}/scene_{layout}"].reshape(1, -1)) <= close
-            rows = golden[f"{case}/emb_{layout}_rows"].reshape(1, 3, -1)
-            assert largest_difference(steps[:, [0, n // 2, n - 1]], rows) <= close
+            if f"{case}/emb_{layout}_rows" in golden:
+                rows = golden[f"{case}/emb_{layout}_rows"].reshape(1, 3, -1)
+                assert largest_difference(steps[:, [0, n // 2, n - 1]], rows) <= close
+    del model
     model = audiomae_pp.load_model(str(tmp_path / "out.safetensors"), decoder=True)
     g = np.random.Generator(np.random.PCG64(33))
     image = torch.from_numpy(g.standard_normal((1, 1, 200, 80), dtype=np.float32))[:, 0]

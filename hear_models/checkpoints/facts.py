@@ -66,6 +66,16 @@ def masked_decoder(shapes: Shapes) -> dict[str, Any]:
     return {"decoder_width": shapes.of("decoder.embed.weight", 2)[0], "decoder_depth": shapes.count("decoder.blocks.")}
 
 
+def macaron_block(shapes: Shapes, first: str, part: str, width: int) -> dict[str, Any]:
+    """The kind of block (`layers/macaron.py`) of a part, by the tensors named `first`..., and its hidden widths."""
+    macaron, gate = f"{first}.ffn1.layer1.weight" in shapes.shapes, f"{first}.ffn2.linear1.weight"
+    hidden = shapes.of(f"{first}.{'ffn1.layer1' if macaron else 'mlp.fc1'}.weight", 2)[0]
+    sizes = {f"{part}_block": "macaron" if macaron else "plain", "mlp_ratio": hidden / width}
+    if gate not in shapes.shapes:
+        return sizes
+    return {**sizes, f"{part}_block": "swiglu", "limit_swiglu_features": shapes.of(gate, 2)[0] == int(hidden / 2)}
+
+
 def check_positions(shapes: Shapes, class_token: bool, tokens: int, flags: str) -> None:
     """Raise CheckpointError, naming the flags that help, unless the position table has a row for every token."""
     rows = shapes.of("pos_embed", 3)[1] - class_token

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from hear_models.classification.mlp import fit_mlp
 from hear_models.classification.probe import (
+    Fit,
     check_groups,
-    check_sklearn,
     figures,
     fit_probe,
     held_out_chances,
@@ -24,10 +25,13 @@ from hear_models.corpus.options import AUTO
 from hear_models.corpus.run import CorpusSummary
 from hear_models.corpus.settings import EmbeddingSettings
 from hear_models.errors import UsageError
+from hear_models.extras import check_installed
 from hear_models.pipeline.model import HearModel
 
 BASELINE = "logmel_stats"
+NEEDS = ("sklearn", "Classifiers need", "eval")
 COMPARED = ("model", "family", "checkpoint_sha256", "model_options")  # of what a classifier was fitted on
+PROBES: dict[str, Fit] = {"linear": fit_probe, "mlp": fit_mlp}
 Progress = Callable[[CorpusSummary], None]
 
 
@@ -42,13 +46,19 @@ class Answer:
 
 
 def fit(
-    labelled: Labelled, model: HearModel, *, baseline: HearModel | None = None, progress: Progress | None = None
+    labelled: Labelled,
+    model: HearModel,
+    *,
+    kind: str = "linear",
+    baseline: HearModel | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Classifier, list[Failure]]:
     """Embed, cross-validate over groups, fit on all.
 
     Args:
         labelled: see `read_labelled`.
         model: gives the embeddings.
+        kind: of the probe: "linear", or "mlp", the papers' network with a hidden layer.
         baseline: another model, whose embeddings the same probe gets, to compare with.
         progress: called after each recording.
 
@@ -57,7 +67,10 @@ def fit(
 
     Raises UsageError: no scikit-learn, or a class of one group only; HearModelsError: nothing could be embedded.
     """
-    check_sklearn()
+    check_installed(*NEEDS)
+    if kind not in PROBES:
+        raise UsageError(f"the probe {kind!r} is unknown. Use one of {', '.join(PROBES)}.")
+    fit_one = PROBES[kind]
     check_groups(targets_of(labelled.labels, labelled.classes), labelled.groups, labelled.classes)
     found, failures, settings = scenes_of(labelled.files, model, progress=progress)
     refuse_nothing(found, failures)
@@ -66,16 +79,16 @@ def fit(
     classes, multilabel, groups = used.classes, used.multilabel, used.groups
     targets = targets_of(used.labels, classes)
     folds = check_groups(targets, groups, classes)
-    chances = held_out_chances(x, targets, groups, classes, multilabel, folds)
+    chances = held_out_chances(x, targets, groups, classes, multilabel, folds, fit_one)
     other = None
     if baseline is not None:
         plain, _, _ = scenes_of(used.files, baseline)
         if all(result is not None for result in plain):
             y = np.concatenate([result[0] for result in plain if result is not None])
-            other = held_out_chances(y, targets, groups, classes, multilabel, folds)
+            other = held_out_chances(y, targets, groups, classes, multilabel, folds, fit_one)
     said = figures(chances, targets, groups, classes, multilabel, folds, other)
-    probe = fit_probe(x, targets, groups, classes, multilabel)
-    return Classifier(probe, settings.as_dict(), said.as_dict()), failures
+    probe = fit_one(x, targets, groups, classes, multilabel)
+    return Classifier(probe, settings.as_dict(), {**said.as_dict(), "probe": kind}), failures
 
 
 def predict(

@@ -1,9 +1,9 @@
-"""A linear probe on embeddings, and what it is worth on recordings of groups that it never saw."""
+"""A probe on embeddings, the linear one here, and what it is worth on recordings of groups that it never saw."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,12 +20,14 @@ THRESHOLD = 0.5  # of a chance, where a recording may have several labels
 
 @dataclass(frozen=True)
 class Probe:
-    """Standardised embeddings times a matrix.
+    """Standardised embeddings, perhaps hidden layers, and a matrix.
 
     Attributes:
         classes: in the order of the rows.
         multilabel: chances are a sigmoid each, else a softmax.
-        mean, scale: float32 [dim]. coef: float32 [classes, dim]. intercept: float32 [classes].
+        mean, scale: float32 [dim]. coef: float32 [classes, dim, or the width of the last hidden layer].
+        intercept: float32 [classes].
+        hidden: of each layer its weight, float32 [width, inputs], and bias, float32 [width]; a rectifier follows.
     """
 
     classes: tuple[str, ...]
@@ -34,10 +36,13 @@ class Probe:
     scale: np.ndarray
     coef: np.ndarray
     intercept: np.ndarray
+    hidden: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
     def chances(self, embeddings: np.ndarray) -> np.ndarray:
         """Embeddings [rows, dim] → probabilities [rows, classes]."""
         x = (embeddings.astype(np.float64) - self.mean) / self.scale
+        for weight, bias in self.hidden:
+            x = np.maximum(x @ weight.T.astype(np.float64) + bias, 0.0)
         logits = x @ self.coef.T.astype(np.float64) + self.intercept
         if self.multilabel:
             return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
@@ -86,14 +91,6 @@ class Figures:
         return asdict(self)
 
 
-def check_sklearn() -> None:
-    """Raise UsageError if scikit-learn is not installed: before anything is embedded."""
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise UsageError("Classifiers need scikit-learn. Install it: pip install 'hear-models[eval]'.") from error
-
-
 def targets_of(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
     """[recordings, classes], 1 where a recording has the label."""
     return np.array([[name in said for name in classes] for said in labels], dtype=np.int64)
@@ -130,8 +127,8 @@ def fit_probe(
         if len(classes) == 2:  # one row says both: the first class has logit 0
             coef = np.concatenate([np.zeros_like(coef), coef])
             intercept = np.concatenate([np.zeros_like(intercept), intercept])
-    arrays = (np.asarray(a, np.float32) for a in (mean, scale, coef, intercept))
-    return Probe(tuple(classes), multilabel, *arrays)
+    mean, scale, coef, intercept = (np.asarray(array, np.float32) for array in (mean, scale, coef, intercept))
+    return Probe(tuple(classes), multilabel, mean, scale, coef, intercept)
 
 
 def _row(estimator: Any, dim: int) -> tuple[np.ndarray, float]:
@@ -160,10 +157,19 @@ def _search(x: np.ndarray, targets: np.ndarray, groups: Sequence[str], multilabe
         return search.fit(x, wanted, groups=list(groups)).best_estimator_
 
 
+Fit = Callable[[np.ndarray, np.ndarray, Sequence[str], Sequence[str], bool], Probe]
+
+
 def held_out_chances(
-    x: np.ndarray, targets: np.ndarray, groups: Sequence[str], classes: Sequence[str], multilabel: bool, folds: int
+    x: np.ndarray,
+    targets: np.ndarray,
+    groups: Sequence[str],
+    classes: Sequence[str],
+    multilabel: bool,
+    folds: int,
+    fit: Fit = fit_probe,
 ) -> np.ndarray:
-    """[recordings, classes], each by a probe that saw no recording of its group."""
+    """[recordings, classes], each by a probe, made by `fit`, that saw no recording of its group."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     said = np.zeros(targets.shape)
@@ -174,7 +180,7 @@ def held_out_chances(
             said[test] = there  # a single class is left to learn from
             continue
         names = [name for name, is_there in zip(classes, there, strict=True) if is_there]
-        probe = fit_probe(x[train], targets[train][:, there], [groups[i] for i in train], names, multilabel)
+        probe = fit(x[train], targets[train][:, there], [groups[i] for i in train], names, multilabel)
         said[np.ix_(test, there)] = probe.chances(x[test])
     return said
 

@@ -16,7 +16,7 @@ from hear_models.files import write_atomically
 from hear_models.foreign import parse_json, read_bytes, reading
 
 KEY = "hear_models_classifier"
-FORMAT = 1
+FORMAT = 2  # 1: no hidden layers
 LARGEST = 1 << 30
 ARRAYS = ("mean", "scale", "coef", "intercept")
 
@@ -41,9 +41,12 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
         "multilabel": p.multilabel,
         "settings": classifier.settings,
         "figures": classifier.figures,
+        "hidden": len(p.hidden),
         "sha256": _digest(p),
     }
     tensors = {name: np.ascontiguousarray(getattr(p, name)) for name in ARRAYS}
+    for layer, (weight, bias) in enumerate(p.hidden):
+        tensors |= {f"weight{layer}": np.ascontiguousarray(weight), f"bias{layer}": np.ascontiguousarray(bias)}
     write_atomically(path, save(tensors, {KEY: json.dumps(header)}))
 
 
@@ -56,21 +59,40 @@ def load_classifier(path: Path) -> Classifier:
         length = int.from_bytes(data[:8], "little")
         outer = parse_json(data[8 : 8 + length])
         header = parse_json(outer["__metadata__"][KEY])
-        if header["format"] != FORMAT:
+        if header["format"] not in (1, FORMAT):
             raise ValueError(f"it is of format {header['format']}; this version knows {FORMAT}")
         tensors = load(data)
         arrays = [tensors[name].astype(np.float32) for name in ARRAYS]
-        probe = Probe(tuple(map(str, header["classes"])), bool(header["multilabel"]), *arrays)
-        n, dim = len(probe.classes), len(probe.mean)
-        if probe.coef.shape != (n, dim) or probe.scale.shape != (dim,) or probe.intercept.shape != (n,):
-            raise ValueError("its arrays do not fit each other")
-        if _digest(probe) != header["sha256"] or not all(np.isfinite(a).all() for a in arrays):
+        hidden = tuple(
+            (tensors[f"weight{layer}"].astype(np.float32), tensors[f"bias{layer}"].astype(np.float32))
+            for layer in range(int(header.get("hidden", 0)))
+        )
+        mean, scale, coef, intercept = arrays
+        classes = tuple(map(str, header["classes"]))
+        probe = Probe(classes, bool(header["multilabel"]), mean, scale, coef, intercept, hidden)
+        _check_shapes(probe)
+        finite = all(np.isfinite(array).all() for array in (*arrays, *(part for layer in hidden for part in layer)))
+        if _digest(probe) != header["sha256"] or not finite:
             raise ValueError("its numbers do not match its digest")
         return Classifier(probe, dict(header["settings"]), dict(header["figures"]))
+
+
+def _check_shapes(probe: Probe) -> None:
+    """ValueError unless each array takes what the one before gives."""
+    n, width = len(probe.classes), len(probe.mean)
+    fits = probe.scale.shape == (width,) and probe.intercept.shape == (n,)
+    for weight, bias in probe.hidden:
+        fits = fits and weight.shape == (len(bias), width)
+        width = len(bias)
+    if not fits or probe.coef.shape != (n, width):
+        raise ValueError("its arrays do not fit each other")
 
 
 def _digest(probe: Probe) -> str:
     digest = hashlib.sha256("\0".join(probe.classes).encode())
     for name in ARRAYS:
         digest.update(np.ascontiguousarray(getattr(probe, name), np.float32).tobytes())
+    for layer in probe.hidden:
+        for part in layer:
+            digest.update(np.ascontiguousarray(part, np.float32).tobytes())
     return digest.hexdigest()

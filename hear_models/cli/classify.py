@@ -39,6 +39,13 @@ def command() -> None:
 )
 @click.option("-m", "--model", default="mwmae-nano", show_default=True, metavar="NAME", help="Gives the embeddings.")
 @SETTINGS
+@click.option(
+    "--probe",
+    type=click.Choice(["linear", "mlp"]),
+    default="linear",
+    show_default=True,
+    help="mlp: the papers' network with a hidden layer.",
+)
 @click.option("--plot", type=FILE, metavar="FILE.png", help="Draw the confusion matrix (needs hear-models[plots]).")
 @click.option("--no-baseline", is_flag=True, help="Leave the comparison with logmel_stats out.")
 @click.option("--skip-bad", is_flag=True, help="Leave out recordings that cannot be read, and list them.")
@@ -51,6 +58,7 @@ def fit_command(
     audio: Path | None,
     model: str,
     settings: tuple[str, ...],
+    probe: str,
     plot: Path | None,
     no_baseline: bool,
     skip_bad: bool,
@@ -67,9 +75,9 @@ def fit_command(
 
     Exit code 1: recordings cannot be read (without --skip-bad).
     """
-    from hear_models.classification.probe import check_sklearn
+    from hear_models.extras import check_installed
 
-    check_sklearn()
+    check_installed("sklearn", "Classifiers need", "eval")
     if plot is not None:
         from hear_models.pictures import check_picture
 
@@ -84,7 +92,7 @@ def fit_command(
     network = load_network(model, settings, device, allow_untrained)
     baseline = None if no_baseline else load_network(BASELINE, (), device, False)
     with ProgressLine() as line:
-        classifier, failures = fit(labelled, network, baseline=baseline, progress=telling(line, None))
+        classifier, failures = fit(labelled, network, kind=probe, baseline=baseline, progress=telling(line, None))
     if failures and not skip_bad:
         click.echo("nothing was written. Repair these recordings, or leave them out with --skip-bad.", err=True)
     report_failures(failures, len(labelled.files), "read", skip_bad=skip_bad)
@@ -195,7 +203,8 @@ def _report(model: str, figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"model": model, **f}, indent=1))
         return
-    click.echo(f"{f['recordings']} recordings in {f['groups']} groups, {len(f['per_class'])} classes; {model}")
+    probe = "" if f.get("probe", "linear") == "linear" else f", probe {f['probe']}"
+    click.echo(f"{f['recordings']} recordings in {f['groups']} groups, {len(f['per_class'])} classes; {model}{probe}")
     score, low, high = (100 * f[name] for name in ("score", "low", "high"))
     floor = "the commonest class" if f["metric"] == "accuracy" else "chance"
     several = f["metric"] == "mAP"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from importlib.util import find_spec
 
 import numpy as np
 
 from hear_models.errors import UsageError
+from hear_models.extras import check_installed, is_installed
 
 LAYOUTS = ("umap", "tsne", "pca")
 NAMES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "principal components"}
@@ -25,23 +25,19 @@ def choose_layout(wanted: str, n: int | None = None) -> str:
     """
     if wanted not in (*LAYOUTS, "auto"):
         raise UsageError(f"the layout {wanted!r} is unknown. Use one of auto, {', '.join(LAYOUTS)}.")
-    if wanted == "umap" and not _is_installed("umap"):
-        raise UsageError("The layout umap needs umap-learn. Install it: pip install 'hear-models[map]'.")
-    if wanted == "tsne" and not _is_installed("sklearn"):
-        raise UsageError("The layout tsne needs scikit-learn. Install it: pip install 'hear-models[eval]'.")
+    if wanted == "umap":
+        check_installed("umap", "The layout umap needs", "map")
+    if wanted == "tsne":
+        check_installed("sklearn", "The layout tsne needs", "eval")
     if n is not None and n < FEWEST:
         return "pca"
     if wanted != "auto":
         return wanted
-    if _is_installed("umap"):
+    if is_installed("umap"):
         return "umap"
-    if _is_installed("sklearn") and (n is None or n <= MOST_TSNE):
+    if is_installed("sklearn") and (n is None or n <= MOST_TSNE):
         return "tsne"
     return "pca"
-
-
-def _is_installed(package: str) -> bool:
-    return find_spec(package) is not None
 
 
 def lay_out(vectors: np.ndarray, layout: str) -> np.ndarray:

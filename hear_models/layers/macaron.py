@@ -104,8 +104,8 @@ def new_block(
     kind: str,
     width: int,
     heads: int,
+    rope: bool,
     mlp_ratio: float,
-    rope: bool = False,
     limited: bool = False,
     additive: bool = False,
 ) -> nn.Module:
@@ -114,8 +114,8 @@ def new_block(
     Args:
         kind: "swiglu", the published one; "macaron", whose last layer is like its first; "plain", a ViT's.
         width, heads: of its tokens and of its attention.
-        mlp_ratio: hidden width of a feed-forward layer / width; SwiGLU has two thirds of it, so that it costs as much.
         rope: rotary positions.
+        mlp_ratio: hidden width of a feed-forward layer / width; SwiGLU has two thirds of it, so that it costs as much.
         limited: SwiGLU has half of it.
         additive: as for `SwiGLU`.
     """

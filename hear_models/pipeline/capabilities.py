@@ -45,6 +45,9 @@ class MaskedModel(Reconstructs, Protocol):
 
     frontend: LogMel
 
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Evaluation mode for a while."""
+
     @property
     def n_tokens(self) -> int:
         """Patches of a crop: one number of noise each."""
@@ -76,6 +79,9 @@ class ContrastiveModel(Contrasts, Protocol):
     """A model that can be pretrained on pairs of segments of unlabelled recordings."""
 
     sample_rate: int
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Evaluation mode for a while."""
 
     @property
     def crop_samples(self) -> int:

@@ -7,7 +7,6 @@ reads its tokens, which run over time first, as if they ran over bands first (`l
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,12 +15,12 @@ from torch import nn
 from torch.nn import init
 
 from hear_models.errors import UsageError
-from hear_models.fields import at_least_one, one_of
+from hear_models.fields import a_share, at_least_one, one_of
 from hear_models.frontends.logmel import LogMel
-from hear_models.layers.init import materialise
+from hear_models.layers.init import materialise, xavier_
 from hear_models.layers.patches import sincos_2d
 from hear_models.layers.transformer import LAYER_NORM_EPS
-from hear_models.pipeline.normalise import Standardise
+from hear_models.pipeline.normalise import CONSTANT_BELOW, Standardise
 from hear_models.pipeline.patch_model import POOLINGS, Grid, PatchModel
 
 LAYOUTS = ("official", "corrected")
@@ -48,6 +47,7 @@ class LayoutConfig:
     def __post_init__(self) -> None:
         """Refuse sizes that give no network, with a UsageError that names them."""
         at_least_one(self, "width", "depth", "patch_frames", "patch_bands", "frames_per_unit", "n_mels")
+        a_share(self, "mask_ratio")
         one_of(self, layout=LAYOUTS, training_pad=("repeat", "zero"), scene_pooling=POOLINGS)
         for whole, piece in (("frames_per_unit", "patch_frames"), ("n_mels", "patch_bands")):
             if getattr(self, whole) % getattr(self, piece):
@@ -62,6 +62,11 @@ class LayoutConfig:
         """Patches of a unit; tokens run over time first."""
         return Grid(self.frames_per_unit, self.n_mels, self.patch_frames, self.patch_bands)
 
+    @property
+    def pixel_ddof(self) -> int | None:
+        """How the target of pretraining is normalised, as `reconstruct_patches` takes it."""
+        return 1 if self.norm_pix_loss else None
+
 
 def check_heads(width: int, heads: int, of: str = "heads") -> None:
     """UsageError unless attention heads divide the width."""
@@ -73,28 +78,28 @@ class LayoutModel(PatchModel):
     """The encoder behind the HEAR API but for its blocks; a family says those, and what they begin with.
 
     Args:
-        config: sizes.
-        block: makes block i; called on the meta device.
-        decoder: makes what pretraining adds, on the meta device too; None: nothing.
+        config: sizes; None: those of `config_class` as they stand there.
         layout: None = as the checkpoint says; "official" or "corrected", see `LayoutConfig`.
         timestamps: "centres" (true centres inside the clip) or "official" (every step, i * duration / steps); None: the
             one that goes with the layout.
         seed: seeds the random weights; None leaves them unallocated for a checkpoint to fill.
+        decoder: build what pretraining adds too.
     """
 
     config: LayoutConfig
+    config_class: type[LayoutConfig]  # a family's
+    silent_below = CONSTANT_BELOW  # deviation of a clip's log-mel that counts as none
 
     def __init__(
         self,
-        config: LayoutConfig,
-        block: Callable[[int], nn.Module],
-        decoder: Callable[[], nn.Module] | None,
+        config: LayoutConfig | None = None,
         *,
-        layout: str | None,
-        timestamps: str | None,
-        seed: int | None,
+        layout: str | None = None,
+        timestamps: str | None = None,
+        seed: int | None = 0,
+        decoder: bool = False,
     ) -> None:
-        c = config
+        c = config or self.config_class()
         layout = c.layout if layout is None else layout
         if layout not in LAYOUTS:
             raise UsageError(f"layout={layout!r} is unknown. Use one of {', '.join(LAYOUTS)}.")
@@ -112,13 +117,20 @@ class LayoutModel(PatchModel):
             folded_as=replace(c.grid, by_band=layout == "official"),  # quirk `scrambled-time`
         )
         self.layout = layout
-        self.normalise = Standardise(ddof=1, eps=STATISTICS_EPS)
+        self.normalise = Standardise(ddof=1, eps=STATISTICS_EPS, constant_below=self.silent_below)
         with torch.device("meta"):
             norm = nn.LayerNorm(c.width, eps=LAYER_NORM_EPS)
-            head = decoder() if decoder else None
-            self.build((block(i) for i in range(c.depth)), norm, head)
+            self.build((self.new_block(i) for i in range(c.depth)), norm, self.new_decoder() if decoder else None)
         if seed is not None:
             self.initialise(torch.Generator().manual_seed(seed))
+
+    def new_block(self, i: int) -> nn.Module:
+        """Block i; called on the meta device, with `config` in place."""
+        raise NotImplementedError
+
+    def new_decoder(self) -> nn.Module:
+        """What pretraining adds; called on the meta device, with `config` in place."""
+        raise NotImplementedError
 
     def initialise(self, rng: torch.Generator) -> None:
         """Random weights as the authors' pretraining draws them; the global random state is not touched."""
@@ -135,8 +147,8 @@ class LayoutModel(PatchModel):
             self.initialise_decoder(rng)
 
     def initialise_blocks(self, rng: torch.Generator) -> None:
-        """Random weights of the blocks; everything in them is zero so far."""
-        raise NotImplementedError
+        """Random weights of the blocks; everything in them is zero so far. Xavier's, unless a family knows better."""
+        xavier_(self.blocks, rng)
 
     def initialise_decoder(self, rng: torch.Generator) -> None:
         """Random weights of what pretraining adds; everything in it is zero so far."""

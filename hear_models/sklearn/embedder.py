@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from hear_models.corpus.embed import embed
-from hear_models.errors import UsageError
-from hear_models.files import write_atomically
+from hear_models.corpus.items import Bytes, is_pair, several
+from hear_models.errors import FileError, InputError, UsageError
+from hear_models.files import unwritable, write_atomically
+from hear_models.foreign import file_sha256
 from hear_models.pipeline.model import HearModel
 from hear_models.subjects.naming import find_ours
 from hear_models.subjects.weights import weights_sha256
@@ -23,6 +26,7 @@ except ImportError as error:
     raise ImportError("hear_models.sklearn needs scikit-learn. Install it: pip install 'hear-models[eval]'") from error
 
 KINDS = ("scene", "timestamps")
+AT_ONCE = 256  # clips
 
 
 class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -56,7 +60,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.cache = cache
         self.allow_untrained = allow_untrained
 
-    def fit(self, X: Sequence[Any], y: Any = None) -> Embedder:
+    def fit(self, X: Any, y: Any = None) -> Embedder:
         """Check the parameters, and that there is a model. UsageError otherwise."""
         if self.kind not in KINDS:
             raise UsageError(f"kind={self.kind!r} is unknown. Use one of {', '.join(KINDS)}.")
@@ -65,9 +69,13 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.n_features_out_ = network.scene_embedding_size if scene else network.timestamp_embedding_size
         return self
 
-    def transform(self, X: Sequence[Any]) -> np.ndarray:
-        """Clips → float32 [clips, dim], or, of timestamps, an object array [clips]."""
-        network, items = self._network(), list(X)
+    def transform(self, X: Any) -> np.ndarray:
+        """Clips → float32 [clips, dim], or, of timestamps, an object array [clips].
+
+        `X`: a list, an array or Series of paths, a generator, a column of a table, a 2-D array of samples.
+        Raises UsageError for one clip where several are meant, and what `hear_models.embed` raises.
+        """
+        network, items = self._network(), _clips_of(X)
         if self.kind == "timestamps":
             results = np.empty(len(items), dtype=object)
             results[:] = [steps for steps, _ in embed(items, network, kind="timestamps", sample_rate=self.sample_rate)]
@@ -81,6 +89,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return np.array([f"embedding{index}" for index in range(self.n_features_out_)], dtype=object)
 
     def _network(self) -> HearModel:
+        if self.model is not None and not isinstance(self.model, (str, os.PathLike)):
+            raise UsageError(f"model is a {type(self.model).__name__}. Give a model's name or file.")
         key = (self.model, self.device)
         if getattr(self, "_loaded", (None, None))[0] != key:
             found = find_ours(self.model or "", allow_untrained=self.allow_untrained, how="allow_untrained=True")
@@ -94,49 +104,91 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return {name: value for name, value in state.items() if name != "_loaded"}
 
     def _through_cache(self, items: list[Any], network: HearModel, folder: Path) -> np.ndarray:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(unwritable(folder, error)) from error
         about = f"{weights_sha256(network)} {network.config!r} {self.sample_rate}"
-        files = [folder / f"{_content(item, about)}.npy" for item in items]
-        missing = [index for index, file in enumerate(files) if _read(file) is None]
-        if missing:
-            made = embed([items[index] for index in missing], network, sample_rate=self.sample_rate)
-            for index, embedding in zip(missing, made, strict=True):
-                write_atomically(files[index], np.asarray(embedding, np.float32).tobytes())
-        results = []
-        for file in files:
-            found = _read(file)
-            assert found is not None
-            results.append(found)
-        return np.stack(results)
+        dim = network.scene_embedding_size
+        items = [item.read() if hasattr(item, "read") else item for item in items]  # a stream can be read once
+        digests = [content_sha256(item, about) for item in items]
+        files = [None if digest is None else folder / f"{digest}.f32" for digest in digests]
+        results = [None if file is None else _read(file, dim) for file in files]
+        missing = [index for index, result in enumerate(results) if result is None]
+        for start in range(0, len(missing), AT_ONCE):  # what was embedded is kept, whatever happens to the next
+            part = missing[start : start + AT_ONCE]
+            made = embed([items[index] for index in part], network, sample_rate=self.sample_rate)
+            for index, embedding in zip(part, made, strict=True):
+                result, file = np.asarray(embedding, np.float32), files[index]
+                results[index] = result
+                if file is not None:
+                    write_atomically(file, result.tobytes())
+        return np.stack([result for result in results if result is not None])
 
 
-def _read(file: Path) -> np.ndarray | None:
-    """An embedding that was kept."""
+def _clips_of(X: Any) -> list[Any]:
+    """The clips in what scikit-learn hands on. InputError: none. UsageError: X is one clip, or a table of columns."""
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    if len(shape) == 2 and (hasattr(X, "columns") or _is_text(X)):
+        if shape[1] != 1:
+            raise UsageError(f"X has {shape[1]} columns. Give the one with the recordings: X[['path']], or X['path'].")
+        X = np.asarray(X)[:, 0]
+    items = several(X)
+    if items is None:
+        raise UsageError("X is one clip. Give a list of clips, also for one: [clip].")
+    clips = list(items)
+    if not clips:
+        raise InputError("There is nothing to embed: X is empty. Give at least one clip.")
+    return clips
+
+
+def _is_text(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.dtype.kind in "OUS"
+
+
+def _read(file: Path, dim: int) -> np.ndarray | None:
+    """An embedding that was kept; None: there is none, or a damaged one."""
     try:
-        return np.frombuffer(file.read_bytes(), np.float32)
+        found = np.frombuffer(file.read_bytes(), np.uint8)
     except OSError:
         return None
+    return found.view(np.float32) if len(found) == 4 * dim else None
 
 
-def _content(item: Any, about: str) -> str:
-    """The digest of a clip's content, whatever form it has, and of what embeds it."""
+def content_sha256(item: Any, about: str) -> str | None:
+    """The digest of a clip's content, whatever form it has, and of what embeds it; None: of what nobody knows."""
     digest = hashlib.sha256(about.encode())
-    if isinstance(item, (str, os.PathLike)):
-        with open(item, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    elif isinstance(item, dict):
-        for key in sorted(item):
-            digest.update(f"{key} {_content(item[key], '')}".encode())
-    elif isinstance(item, (tuple, list)):
-        for part in item:
-            digest.update(_content(part, "").encode())
-    elif isinstance(item, bytes):
-        digest.update(item)
-    elif isinstance(item, (int, float)) or item is None:
-        digest.update(repr(item).encode())
-    else:
-        array = np.ascontiguousarray(np.asarray(item))
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
+    pieces = _content(item)
+    if pieces is None:
+        return None
+    for piece in pieces:
+        digest.update(hashlib.sha256(piece).digest())
     return digest.hexdigest()
+
+
+def _content(item: Any) -> list[bytes] | None:
+    """What decides a clip's embedding, and nothing else: a record's `path` counts only if it is all that it has."""
+    if isinstance(item, (str, os.PathLike)):
+        try:
+            return [b"file", file_sha256(item).encode()]
+        except (OSError, FileError):
+            return None  # embedding it says what is wrong
+    if isinstance(item, Bytes):
+        return [b"file", hashlib.sha256(item).hexdigest().encode()]
+    if isinstance(item, Mapping):
+        if item.get("array") is not None:
+            return _samples(item["array"], item.get("sampling_rate"))
+        return _content(item["bytes"] if item.get("bytes") is not None else item.get("path"))
+    if hasattr(item, "get_all_samples"):
+        samples = item.get_all_samples()
+        return _samples(samples.data, samples.sample_rate)
+    return _samples(*item) if is_pair(item) else _samples(item, None)
+
+
+def _samples(samples: Any, rate: Any) -> list[bytes] | None:
+    if isinstance(samples, Tensor):
+        samples = samples.detach().float().cpu().numpy()
+    array = np.ascontiguousarray(samples)
+    if array.dtype.kind not in "fiu":
+        return None
+    return [b"samples", f"{array.dtype} {array.shape} {rate}".encode(), array.tobytes()]

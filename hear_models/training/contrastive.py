@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hear_models.errors import UsageError
 from hear_models.frontends.spec_augment import spec_augment
+from hear_models.layers.contrastive import BilinearHead
 from hear_models.pipeline.capabilities import ContrastiveModel, Contrasts
 from hear_models.pipeline.model import HearModel
 from hear_models.training.batches import Batches, each_once
@@ -25,6 +26,7 @@ from hear_models.training.features import (
     procedural_recordings,
     raw_samples,
 )
+from hear_models.training.held_out import EXAMPLES, OTHER_STREAM, HeldOut, parts, watched
 from hear_models.training.objectives import Report, Way, WithoutExtras
 from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
@@ -92,9 +94,13 @@ class Contrastive(WithoutExtras):
             raise UsageError(f"batch is {recipe.optimiser.batch}: a pair has nothing to be told from. Give more.")
         self.recipe, self.run, self.model = recipe, run, model
         self.settings = recipe.table("contrast", Contrasting)
-        sources = _sources(recipe, run, model, report)
-        self.data = data_identity(sources)
+        sources, held = _sources(recipe, run, model, report)
+        self.data = data_identity([*sources, *held])
         self.batches: Batches[Pairs] = Segments(sources, model, self.settings.noise, recipe.seed)
+        self.held_out = Segments(held, model, self.settings.noise, recipe.seed + OTHER_STREAM)
+        self.watched = watched(recipe, held)
+        if self.watched is not None and len(self.held_out.places) < 2:
+            raise UsageError("One recording is held out: a pair has nothing to be told from. Give --validation more.")
 
     def loss(self, batch: Pairs, step: int) -> Tensor:
         """Of one batch; what is dropped and masked is drawn by (seed, step) alone."""
@@ -105,6 +111,24 @@ class Contrastive(WithoutExtras):
                 return spec_augment(features, rng, coupled=self.settings.official_masks)
 
             return self.model.contrast(anchors, positives, hide if self.settings.masks else None).loss
+
+    def validate(self) -> Mapping[str, float]:
+        """Loss of held-out pairs, and the share of anchors whose positive is found; the same pairs at every look."""
+        if self.watched is None:
+            return {}
+        size = min(self.recipe.optimiser.batch, len(self.held_out.places), EXAMPLES)
+        losses, right = [], []
+        with self.model.evaluating(), torch.inference_mode():
+            for step in range(EXAMPLES // size):
+                pairs = self.held_out.batch(step, size)
+                anchors, positives = (torch.from_numpy(array).to(self.run.device) for array in pairs)
+                told = self.model.contrast(anchors, positives)
+                losses.append(float(told.loss))
+                right.append(float((told.logits.argmax(1).cpu() == torch.arange(size)).float().mean()))
+        return {
+            "validation_loss": round(float(np.mean(losses)), 5),
+            "validation_accuracy": round(float(np.mean(right)), 5),
+        }
 
 
 @contextmanager
@@ -120,21 +144,26 @@ def build(recipe: Recipe, run: Run, model: HearModel, report: Report) -> Contras
     """The objective for a model with a head that compares."""
     if not isinstance(model, ContrastiveModel):
         raise UsageError(f"{model.family} has no segments to compare. Use another objective.")
+    if not isinstance(getattr(model, "head", None), BilinearHead):
+        raise UsageError("this network has a classifier instead of COLA's head. Leave `classes` out of [model].")
     return Contrastive(recipe, run, model, report)
 
 
-def _sources(recipe: Recipe, run: Run, model: ContrastiveModel, report: Report) -> list[Source]:
-    """The folders' recordings and the procedural ones; each counts once a round, whatever its length."""
+def _sources(recipe: Recipe, run: Run, model: ContrastiveModel, report: Report) -> tuple[list[Source], list[Source]]:
+    """(trained on, held out): recordings of folders, procedural ones; each counts once a round, whatever its length."""
     data, rate = recipe.data, model.sample_rate
     if data.procedural_share:
         raise UsageError("procedural_share has no meaning here: every recording comes once a round. Leave it out.")
-    recordings = [folder_recordings(folder, rate, data.segment_s, run.workers, report) for folder in run.folders]
+    trained, held = parts(recipe, run)
+    recordings = [folder_recordings(*part, rate, data.segment_s, run.workers, report) for part in trained]
     if data.procedural_hours > 0:
         recordings.append(procedural_recordings(data.procedural_hours, recipe.seed, rate, run.workers))
     if not recordings:
         raise UsageError("There is nothing to train on. Give --data FOLDER, or procedural_hours in the recipe.")
     shortest = math.ceil(SHORTEST * model.crop_samples)
-    return [raw_samples(some, rate, shortest, run.features, report) for some in recordings]
+    out = [folder_recordings(*part, rate, data.segment_s, run.workers, report) for part in held]
+    read = [[raw_samples(some, rate, shortest, run.features, report) for some in kind] for kind in (recordings, out)]
+    return read[0], read[1]
 
 
-WAY = Way(Contrasts, build, {"contrast": Contrasting})
+WAY = Way(Contrasts, build, {"contrast": Contrasting, "validation": HeldOut})

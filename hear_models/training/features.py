@@ -78,17 +78,21 @@ def listing(folder: Path, paths: Iterable[Path]) -> list[tuple[str, int, int]]:
 
 
 def folder_recordings(
-    folder: Path, sample_rate: int, segment_s: float, workers: int, report: Callable[[str], None]
+    folder: Path,
+    paths: list[Path],
+    name: str,
+    sample_rate: int,
+    segment_s: float,
+    workers: int,
+    report: Callable[[str], None],
 ) -> Recordings:
-    """Every recording under `folder`; longer ones in segments of `segment_s` seconds.
+    """Recordings under `folder`; longer ones in segments of `segment_s` seconds.
 
     Args:
+        paths: which, see `recordings`.
+        name: of them all.
         report: gets one line for every recording that cannot be read; it is left out.
-
-    Raises:
-        UsageError: the folder holds no recording.
     """
-    paths = recordings(folder)
     segment = round(segment_s * sample_rate)
 
     def load(path: Path) -> list[np.ndarray]:
@@ -99,7 +103,7 @@ def folder_recordings(
             return []
         return [samples[i : i + segment] for i in range(0, len(samples), segment)]
 
-    return Recordings(folder.name, ("folder", listing(folder, paths), segment), load_ahead(load, paths, workers))
+    return Recordings(name, ("folder", listing(folder, paths), segment), load_ahead(load, paths, workers))
 
 
 def procedural_recordings(hours: float, seed: int, sample_rate: int, workers: int) -> Recordings:
@@ -112,24 +116,8 @@ def procedural_recordings(hours: float, seed: int, sample_rate: int, workers: in
     return Recordings("procedural", ("procedural", hours, seed), load_ahead(load, range(count), workers))
 
 
-def folder_source(
-    folder: Path, cache: Path, frontend: LogMel, segment_s: float, workers: int, report: Callable[[str], None]
-) -> Source:
-    """Log-mels of `folder_recordings`; computed at the first call, then read from `cache`."""
-    found = folder_recordings(folder, frontend.sample_rate, segment_s, workers, report)
-    return log_mels(found, cache, frontend, report)
-
-
-def procedural_source(
-    hours: float, seed: int, cache: Path, frontend: LogMel, workers: int, report: Callable[[str], None]
-) -> Source:
-    """Log-mels of `procedural_recordings`."""
-    made = procedural_recordings(hours, seed, frontend.sample_rate, workers)
-    return log_mels(made, cache, frontend, report)
-
-
 def log_mels(recordings: Recordings, cache: Path, frontend: LogMel, report: Callable[[str], None]) -> Source:
-    """Run the segments through the front end into `cache` unless they are there."""
+    """Log-mels of the segments; computed at the first call, then read from `cache`."""
     settings: list[object] = [recordings.key, repr(vars(frontend).get("log_offset")), frontend.n_mels]
     if frontend.filters != "htk" or frontend.sample_rate != 16_000:
         settings += [frontend.filters, frontend.sample_rate]

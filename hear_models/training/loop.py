@@ -20,6 +20,7 @@ from hear_models.files import open_to_write, unwritable, write_atomically
 from hear_models.foreign import read_bytes
 from hear_models.locks import inside, only_writer
 from hear_models.pipeline.model import HearModel
+from hear_models.training.curves import Events, check_installed, write_curves
 from hear_models.training.objectives import Way, chosen_way, config_of, new_network, way_named
 from hear_models.training.progress import Progress
 from hear_models.training.recipe import Recipe
@@ -28,6 +29,7 @@ from hear_models.training.state import Guard, State
 from hear_models.zoo import load_model
 from hear_models.zoo.families import family_module
 from hear_models.zoo.licensing import inherited
+from hear_models.zoo.starting import first_weights
 
 LOG = "log.jsonl"
 
@@ -47,6 +49,7 @@ def pretrain(recipe: Recipe, run: Run, report: Callable[[str], None] = print) ->
         DivergedError: a loss or a parameter is not finite; what was saved before stays.
     """
     way = way_named(chosen_way(recipe.family, recipe.objective))
+    check_installed(run)
     if run.validation and "validation" not in way.tables:
         raise UsageError(f"{recipe.family} is trained without a validation set. Leave --validation out.")
     try:
@@ -78,7 +81,7 @@ def _pretrain(recipe: Recipe, run: Run, way: Way, report: Callable[[str], None])
     guard = Guard(run, state, objective.batches, o.batch)
     batches = objective.batches.stream(first, last, o.batch)
     repeated = objective.batches.batch(0, o.batch) if run.synthetic_batch else None
-    with _stop_signals() as stop, Log(run.output / LOG, o.batch, last, report) as log:
+    with _stop_signals() as stop, Log(run, o.batch, first, last, report) as log:
         while step < last and not stop and not progress.ended:
             with log.waiting():
                 batch = repeated or next(batches)
@@ -106,6 +109,8 @@ def _pretrain(recipe: Recipe, run: Run, way: Way, report: Callable[[str], None])
             if due or progress.ended:
                 state.save(step)
                 saved = time.monotonic()
+    if run.curves:
+        write_curves(run.output / LOG, run.output)
     if progress.ended:
         report(f"ended after update {step}: no better score for {progress.standing.idle} looks at the validation set")
     elif stop:
@@ -118,11 +123,26 @@ def _begin(recipe: Recipe, run: Run, way: Way, report: Callable[[str], None]) ->
     model = new_network(family_module(recipe.family), config_of(recipe), recipe.seed, way.options)
     lineage: dict[str, Any] = {}
     if run.init is not None:
-        base = load_model(run.init, family=recipe.family, **way.options)
-        model.load_state_dict(dict(way.initial_weights(model, base, report)))
+        path = first_weights(run.init, recipe.family, bool(way.options.get("decoder")))
+        base = load_model(path, family=recipe.family, **way.options)
+        begin_with(model, way.initial_weights(model, base, report), path)
         sha256 = base.checkpoint.sha256 if base.checkpoint else None
-        lineage = inherited(read_header(run.init), run.init.name, sha256)
+        lineage = inherited(read_header(path), path.name, sha256)
     return model, lineage
+
+
+def begin_with(model: HearModel, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Take over weights. UsageError if they are those of another network: `[model]` says what the recipe trains."""
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(own.keys() | given.keys()):
+        if own.get(name) != given.get(name):
+            of = [str(list(shapes[name])) if name in shapes else "nothing" for shapes in (given, own)]
+            raise UsageError(
+                f"{path} is a network of other sizes than [model] of the recipe: {name} is {of[0]} there, {of[1]} "
+                "here. Leave --init out, or take the recipe of that network."
+            )
+    model.load_state_dict(dict(weights))
 
 
 def decay_groups(model: HearModel, weight_decay: float, heads: nn.Module | None = None) -> list[dict[str, Any]]:
@@ -142,8 +162,9 @@ def decay_groups(model: HearModel, weight_decay: float, heads: nn.Module | None 
 class Log:
     """The lines of `log.jsonl`, and what is told while the run goes on."""
 
-    def __init__(self, path: Path, batch: int, last: int, report: Callable[[str], None]) -> None:
-        self.path, self.batch, self.last, self.report = path, batch, last, report
+    def __init__(self, run: Run, batch: int, first: int, last: int, report: Callable[[str], None]) -> None:
+        self.path, self.batch, self.last, self.report = run.output / LOG, batch, last, report
+        self.events = Events(run, first) if run.tensorboard else None
         self.losses: list[Tensor] = []  # since the last line
         self.waited_s = 0.0
         self.began = self.written = time.monotonic()
@@ -154,6 +175,8 @@ class Log:
 
     def __exit__(self, *exception: object) -> None:
         self.file.close()
+        if self.events is not None:
+            self.events.close()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -180,6 +203,8 @@ class Log:
         }
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
+        if self.events is not None:
+            self.events.note(line)
         found = "".join(f"  {name} {value:.4f}" for name, value in validated.items())
         crops, minutes = speed * self.batch, (self.last - step) / speed / 60
         self.report(f"update {step}/{self.last}  loss {mean_loss:.4f}{found}  {crops:.0f} crops/s  {minutes:.0f} min")

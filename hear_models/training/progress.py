@@ -13,12 +13,10 @@ SCHEDULES = ("cosine", "plateau")
 
 
 @dataclass(frozen=True)
-class Validation:
-    """A look at clips that are never trained on, every so often; the numbers are those of GISE-51's code."""
+class Looks:
+    """How often a run looks at what it never trains on, and what follows; the numbers are those of GISE-51's code."""
 
-    hours: float = 0.0  # procedural scenes of a stream of their own; `--validation` adds folders
-    frames: int = 501  # to which a clip is repeated or cut (the authors within a run: 1000, quirk "validation-frames")
-    every: int = 0  # updates from one look to the next; 0: one round through the training clips
+    every: int = 0  # updates from one look to the next; 0: as the objective says
     schedule: str = "cosine"  # or "plateau": after the warm-up the rate stays, and falls when the score stands still
     factor: float = 0.1  # by which it then falls
     patience: int = 5  # looks without a better score that it outlives
@@ -28,8 +26,8 @@ class Validation:
     def __post_init__(self) -> None:
         """Refuse what no run can follow, with a UsageError."""
         one_of(self, schedule=SCHEDULES)
-        if not (self.hours >= 0 and self.frames >= 1 and self.every >= 0 and self.stop_after >= 0):
-            raise UsageError("hours, every and stop_after must be 0 or more, frames 1 or more. Correct them.")
+        if self.every < 0 or self.stop_after < 0:
+            raise UsageError("every and stop_after must be 0 or more. Correct them.")
         if not (0 < self.factor < 1 and self.patience >= 0 and self.threshold >= 0):
             raise UsageError("factor lies between 0 and 1, patience and threshold are 0 or more. Correct them.")
 
@@ -43,14 +41,15 @@ class Validation:
 class Watched:
     """What an objective tells the loop about its validation set."""
 
-    settings: Validation
+    settings: Looks
     every: int  # updates, at least 1
-    figure: str  # of those of `validate()` the one that decides; more is better
+    figure: str  # of those of `validate()` the one that decides
+    least: bool = False  # less of it is better
 
 
 @dataclass
 class Standing:
-    """How a run stands with its validation set; it belongs to what a run resumes from."""
+    """How a run stands with its validation set; it belongs to what a run resumes from. Of a loss its negative."""
 
     best: float = float("-inf")  # the best score so far
     idle: int = 0  # looks since
@@ -89,7 +88,8 @@ class Progress:
         Lightning's EarlyStopping ends it (mode "max").
         """
         assert self.watched is not None
-        score, now, s = figures[self.watched.figure], self.standing, self.watched.settings
+        score = -figures[self.watched.figure] if self.watched.least else figures[self.watched.figure]
+        now, s = self.standing, self.watched.settings
         if score > now.reference + abs(now.reference) * s.threshold or now.reference == float("-inf"):
             now.reference, now.stale = score, 0
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ from hear_models.errors import FileError, UsageError
 from hear_models.fields import filled
 from hear_models.foreign import read_text, reading
 from hear_models.training.degrade import Degrade
+from hear_models.zoo.registry import ModelEntry, list_models
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -112,22 +114,17 @@ class Recipe:
 
 
 def read_recipe(name_or_path: str) -> Recipe:
-    """A recipe by the name of one that ships with the package, or from a TOML file; checked as a whole.
+    """A recipe by the name of one that ships or of a model (its authors'), or from a TOML file; checked as a whole.
 
     Raises:
         UsageError: no such recipe, not TOML, an unknown field or a value of the wrong kind or that gives no network, a
             family that cannot be trained; the message names it.
     """
-    text = _text(name_or_path)
     with reading(name_or_path, UsageError, "Correct it.", what="a recipe"):
-        return _checked(text, name_or_path)
+        return _checked(_content(name_or_path), name_or_path)
 
 
-def _checked(text: str, name_or_path: str) -> Recipe:
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{name_or_path} is not TOML: {error}. Correct that line.") from None
+def _checked(content: dict[str, Any], name_or_path: str) -> Recipe:
     if not isinstance(content.get("family"), str):
         raise UsageError(f'{name_or_path}: no family. Add a line such as family = "mwmae".')
 
@@ -150,15 +147,51 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def _text(name_or_path: str) -> str:
+def _content(name_or_path: str) -> dict[str, Any]:
+    """What a recipe says, unchecked: of one that ships, of a file, or the authors' for a model of the registry."""
     if name_or_path in recipe_names():
-        return (resources.files("hear_models.training") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
+        return _parsed(_shipped(f"recipes/{name_or_path}.toml"), name_or_path)
     try:
-        return read_text(name_or_path)
+        return _parsed(read_text(name_or_path), name_or_path)
     except FileError:
+        if (entry := {entry.name: entry for entry in list_models()}.get(name_or_path)) is not None:
+            return _of_the_authors(entry)
+    names = [*recipe_names(), *(entry.name for entry in list_models())]
+    near = difflib.get_close_matches(name_or_path, names, n=3)
+    meant = f"Did you mean {' or '.join(near)}? " if near else ""
+    raise UsageError(
+        f"There is no recipe {name_or_path!r}. {meant}Give a TOML file, a name of `hear-models list --all` for its "
+        f"authors' recipe, or one of {', '.join(recipe_names())}."
+    )
+
+
+def _of_the_authors(entry: ModelEntry) -> dict[str, Any]:
+    """The recipe that its authors trained a model's family by, at the model's sizes."""
+    way = _parsed(_shipped("papers.toml"), "papers.toml").get(entry.family)
+    if way is None:
         raise UsageError(
-            f"There is no recipe {name_or_path!r}. Give a TOML file or one of {', '.join(recipe_names()) or 'none'}."
-        ) from None
+            f"How the authors of {entry.name} trained is not known in full. Write a recipe: a TOML file with family = "
+            f'"{entry.family}", [model] and [optimiser]; `hear-models info {entry.name}` prints the sizes.'
+        )
+    base = _content(way) if isinstance(way, str) else way
+    return {**base, "family": entry.family, "model": dict(entry.manifest.configuration)}
+
+
+def _shipped(name: str) -> str:
+    return (resources.files("hear_models.training") / name).read_text("utf-8")
+
+
+def _parsed(text: str, name: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = tomllib.loads(text)
+        return content
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name} is not TOML: {error}. Correct that line.") from None
+
+
+def with_batch(recipe: Recipe, batch: int | None) -> Recipe:
+    """The recipe with another number of crops an update; the learning rate follows, as `base_rate` is for 256."""
+    return recipe if batch is None else replace(recipe, optimiser=replace(recipe.optimiser, batch=batch))
 
 
 def with_steps(recipe: Recipe, steps: int | None) -> Recipe:

@@ -30,7 +30,7 @@ from hear_models.training.batches import Batches, each_once
 from hear_models.training.features import Source, cached_features, data_identity, listing
 from hear_models.training.losses import LOSSES, mix, mixup_shares, official_mixup_shares
 from hear_models.training.objectives import Report, Way, WithoutExtras
-from hear_models.training.progress import Validation, Watched
+from hear_models.training.progress import Looks, Watched
 from hear_models.training.recipe import Recipe
 from hear_models.training.run import Run
 
@@ -47,6 +47,20 @@ class Tagging:
     mixup: bool = True  # every clip is mixed with another one
     official_mixup: bool = False  # the same shares in every batch (quirk "mixup-shares")
     masks: bool = True  # SpecAugment on half of the crops
+
+
+@dataclass(frozen=True)
+class Validation(Looks):
+    """Clips that are never trained on; without `every` they are looked at once a round through those that are."""
+
+    hours: float = 0.0  # procedural scenes of a stream of their own; `--validation` adds folders
+    frames: int = 501  # to which a clip is repeated or cut (the authors within a run: 1000, quirk "validation-frames")
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can follow, with a UsageError."""
+        super().__post_init__()
+        if not (self.hours >= 0 and self.frames >= 1):
+            raise UsageError("hours must be 0 or more, frames 1 or more. Correct them.")
 
 
 class TaggingBatch(NamedTuple):
@@ -98,7 +112,7 @@ class TaggingObjective(WithoutExtras):
 
     def __init__(self, recipe: Recipe, run: Run, model: Tagger, report: Report) -> None:
         self.settings, self.model = recipe.table("tagging", Tagging), model
-        validation = recipe.table("validation", Validation)
+        self.validation = validation = recipe.table("validation", Validation)
         if self.settings.loss not in LOSSES:
             raise UsageError(f"[tagging] loss = {self.settings.loss!r} is unknown. Use one of {', '.join(LOSSES)}.")
         sources = [labelled_source(path, run, model, report) for path in run.folders]
@@ -128,7 +142,7 @@ class TaggingObjective(WithoutExtras):
         """mAP and loss of the clips that are never trained on, each repeated or cut to one length."""
         if self.watched is None:
             return {}
-        frames, loss = self.watched.settings.frames, LOSSES[self.settings.loss]
+        frames, loss = self.validation.frames, LOSSES[self.settings.loss]
         found = [
             (_logits(self.model, torch.from_numpy(source[int(index)]), frames), labels[index])
             for source, labels in self.held_out

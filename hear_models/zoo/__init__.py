@@ -125,4 +125,11 @@ def push_to_hub(
     )
 
 
-hub_methods.bring(from_pretrained=from_pretrained, push_to_hub=push_to_hub)
+def save(model: HearModel, path: str | os.PathLike[str], training: str | None = None) -> str:
+    """`HearModel.save`."""
+    from hear_models.zoo.saving import save
+
+    return save(model, path, training)
+
+
+hub_methods.bring(from_pretrained=from_pretrained, push_to_hub=push_to_hub, save=save)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 # beside the families, and none
 GROUND = frozenset(
-    {"errors", "fields", "files", "foreign", "locks", "markdown", "pages", "pictures", "resources", "seals", "version"}
+    {
+        *("errors", "extras", "fields", "files", "foreign", "locks", "markdown"),
+        *("pages", "pictures", "resources", "seals", "version"),
+    }
 )
 
 

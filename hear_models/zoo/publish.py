@@ -8,22 +8,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hear_models.checkpoints.card import CardFacts, write_card
 from hear_models.checkpoints.licences import Licence
 from hear_models.checkpoints.manifest import Manifest
-from hear_models.checkpoints.safetensors_file import Header, read_checkpoint, verify, write_checkpoint
+from hear_models.checkpoints.safetensors_file import Header, verify
 from hear_models.checkpoints.upload import FILE, Upload, check_branch, check_repository_name, upload
 from hear_models.errors import CheckpointError, UsageError
 from hear_models.files import scratch_folder
 from hear_models.foreign import read_bytes
 from hear_models.pipeline.model import HearModel
 from hear_models.zoo.families import family_module
-from hear_models.zoo.licensing import inherited, official_release, rule
+from hear_models.zoo.licensing import official_release, rule
 from hear_models.zoo.load import load
 from hear_models.zoo.registry import list_models, near_names
 from hear_models.zoo.resolve import ORGANISATION
+from hear_models.zoo.saving import unchanged_file, write_model
 
 
 @dataclass(frozen=True)
@@ -170,33 +169,16 @@ def examine(path: Path) -> Candidate:
 
 def file_of(model: HearModel, folder: Path, training: str | None) -> tuple[Path, bool]:
     """(the file of a model's weights, whether it was written now): that from which it was loaded, if they are in it."""
+    if (as_loaded := unchanged_file(model)) is not None:
+        return as_loaded, False
     known = model.checkpoint
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    if not state:
-        raise UsageError(f"{model.family} has no weights to publish. Name a model that was trained.")
-    parts = ("encoder", "decoder") if any(name.startswith("decoder.") for name in state) else ("encoder",)
-    notes: dict[str, Any] = {} if training is None else {"training": training}
-    if known is not None and known.path is not None:
-        base = read_checkpoint(known.path, parts, known.sha256)
-        if all(torch.equal(value, base.tensors[name].to(value.dtype)) for name, value in state.items()):
-            return Path(known.path), False
-        if training is None:
-            raise UsageError(
-                f"the weights are no longer those of {known.path}, which the model was loaded from. "
-                "Say for the card how they changed: push_to_hub(..., training='fine-tuned on ...')."
-            )
-        notes |= inherited(base.header, known.name, base.sha256)
-    path = folder / FILE
-    write_checkpoint(
-        path,
-        family=model.family,
-        config=asdict(model.config),
-        tensors=state,
-        trained=training is not None,
-        notes=notes,
-        dtype=str(model.compute_dtype).removeprefix("torch."),
-    )
-    return path, True
+    if known is not None and known.path is not None and training is None:
+        raise UsageError(
+            f"the weights are no longer those of {known.path}, which the model was loaded from. "
+            "Say for the card how they changed: push_to_hub(..., training='fine-tuned on ...')."
+        )
+    write_model(model, folder / FILE, training, trained=training is not None)
+    return folder / FILE, True
 
 
 # ------------------------------------------------------------------------------------------------------ the card

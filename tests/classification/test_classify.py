@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from hear_models.classification.mlp import fit_mlp
 from hear_models.classification.probe import check_groups, figures, fit_probe, held_out_chances, targets_of
 from hear_models.classification.recordings import read_labelled
-from hear_models.classification.store import load_classifier
+from hear_models.classification.store import Classifier, load_classifier, save_classifier
 from hear_models.cli.classify import command
 from hear_models.errors import FileError, UsageError
+from hear_models.evaluation.runs.settings import Request
 
 pytest.importorskip("sklearn")
 RATE = 16_000
@@ -206,3 +209,68 @@ def test_a_class_of_one_group_cannot_be_tested(recordings, tmp_path):
     done = run("fit", tmp_path / "t.csv", "-o", tmp_path / "a.classifier")
     assert isinstance(done.exception, UsageError) and "'low' has recordings of one group only" in str(done.exception)
     assert isinstance(run("fit", recordings, "-o", tmp_path / "no" / "a").exception, UsageError)
+
+
+def test_scikit_learn_is_missed_before_anything_is_embedded_and_not_to_predict(recordings, tmp_path, monkeypatch):
+    file = tmp_path / "a.classifier"
+    assert run("fit", recordings, "-o", file, "--no-baseline").exit_code == 0
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = run("fit", recordings, "-o", file)
+    assert isinstance(done.exception, UsageError) and "pip install 'hear-models[eval]'" in str(done.exception)
+    with pytest.raises(UsageError, match="scikit-learn"):
+        Request(models=("logmel-stats",), tasks_dir=tmp_path, judge="probe-linear").check()
+    assert not (tmp_path / "cache").exists()
+    assert run("predict", file, recordings / "low").exit_code == 0
+
+
+def rings(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes, one around the other: no plane parts them."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    x = rng.normal(size=(n, 2))
+    x *= (1 + 5 * y[:, None]) / np.linalg.norm(x, axis=1, keepdims=True)
+    return x.astype(np.float32), np.eye(2, dtype=np.int64)[y]
+
+
+def test_the_papers_probe_learns_what_a_linear_one_cannot_and_is_kept_as_it_is(tmp_path):
+    x, targets = rings(160, 0)
+    groups = [str(i // 4) for i in range(160)]
+    probe = fit_mlp(x, targets, groups, ("in", "out"), False)
+    new, said = rings(60, 1)
+    assert (probe.chances(new).argmax(1) == said.argmax(1)).mean() > 0.9
+    plane = fit_probe(x, targets, groups, ("in", "out"), False)
+    assert (plane.chances(new).argmax(1) == said.argmax(1)).mean() < 0.75
+    np.testing.assert_array_equal(fit_mlp(x, targets, groups, ("in", "out"), False).coef, probe.coef)
+    save_classifier(tmp_path / "a", Classifier(probe, {}, {}))
+    np.testing.assert_array_equal(load_classifier(tmp_path / "a").probe.chances(new), probe.chances(new))
+    data = bytearray((tmp_path / "a").read_bytes())
+    data[len(data) // 2] ^= 1  # in the hidden layer
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(FileError, match="digest"):
+        load_classifier(tmp_path / "a")
+
+
+def test_chances_of_the_papers_probe_are_those_of_its_network(monkeypatch):
+    import torch
+
+    from hear_models.classification import mlp
+    from hear_models.evaluation.judges.network import activation
+
+    x, targets = rings(60, 2)
+    kept = []
+    whole = mlp._as_probe
+    monkeypatch.setattr(mlp, "_as_probe", lambda trained, *rest: kept.append(trained) or whole(trained, *rest))
+    for multilabel in (False, True):
+        probe = mlp.fit_mlp(x, targets, [str(i) for i in range(60)], ("in", "out"), multilabel)
+        logits = kept[-1].logits(torch.from_numpy(x))
+        np.testing.assert_allclose(probe.chances(x), activation(logits, multilabel).numpy(), atol=1e-5)
+
+
+def test_the_papers_probe_on_the_command_line(recordings, tmp_path):
+    file = tmp_path / "a.classifier"
+    done = run("fit", recordings, "-o", file, "--no-baseline", "--probe", "mlp")
+    assert done.exit_code == 0, done.output
+    assert "mwmae-nano, probe mlp" in done.output and "probe mlp" in run("report", file).output
+    rows = rows_of(run("predict", file, recordings / "low").output)
+    assert {row["label"] for row in rows} == {"low"}

@@ -144,7 +144,8 @@ def test_wrong_use_is_one_sentence(folder, arguments, sentence, tmp_path, monkey
 
 
 def test_a_layout_that_is_not_installed_is_told_before_anything_is_embedded(folder, monkeypatch, tmp_path):
-    monkeypatch.setattr("hear_models.exploration.layout._is_installed", lambda package: False)
+    for package in ("umap", "sklearn"):
+        monkeypatch.setitem(sys.modules, package, None)
     for layout, package in (("umap", "umap-learn"), ("tsne", "scikit-learn")):
         done = run(folder / "in", "-o", tmp_path / "m.html", "--layout", layout)
         assert isinstance(done.exception, UsageError) and f"needs {package}. Install it: pip" in str(done.exception)

@@ -149,7 +149,7 @@ def test_samples_are_kept_as_16_bits_once(tmp_path):
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
     said: list[str] = []
     for _ in range(2):
-        recordings = folder_recordings(tmp_path, 16_000, 1.0, 1, said.append)
+        recordings = folder_recordings(tmp_path, [tmp_path / "a.wav"], "a", 16_000, 1.0, 1, said.append)
         source = raw_samples(recordings, 16_000, 100, tmp_path / "cache", said.append)
         assert [len(source[i]) for i in range(len(source))] == [16_000, 4000]
         np.testing.assert_allclose(source[0][:, 0] / FULL_SCALE, samples[:16_000], atol=0.51 / FULL_SCALE)

@@ -25,10 +25,10 @@ from hear_models.errors import CheckpointError, UsageError
 from hear_models.metrics.tagging import tagging_scores
 from hear_models.training import tagging
 from hear_models.training.loop import pretrain
-from hear_models.training.progress import Progress, Validation, Watched
+from hear_models.training.progress import Progress, Watched
 from hear_models.training.recipe import Data, Optimiser, Recipe, read_recipe, with_steps
 from hear_models.training.run import Run
-from hear_models.training.tagging import Tagging, predict
+from hear_models.training.tagging import Tagging, Validation, predict
 from hear_models.zoo import load_model
 
 MIX = GOLDEN / "gise51" / "corpus" / "mix"
@@ -187,11 +187,11 @@ def test_a_schedule_without_a_set_is_refused_and_a_damaged_standing_named(tmp_pa
 
 
 def test_a_family_that_has_no_validation_set_says_so(tmp_path):
-    (tmp_path / "r.toml").write_text('family = "mwmae"\n[validation]\nhours = 1.0\n')
+    (tmp_path / "r.toml").write_text('family = "ftcbam"\n[validation]\nhours = 1.0\n')
     with pytest.raises(UsageError, match="no field 'validation'"):
         read_recipe(str(tmp_path / "r.toml"))
     with pytest.raises(UsageError, match="Leave --validation out"):
-        pretrain(Recipe("mwmae"), Run(tmp_path, (MIX,), (MIX,)), lambda line: None)
+        pretrain(Recipe("ftcbam"), Run(tmp_path, (MIX,), (MIX,)), lambda line: None)
 
 
 def test_the_recipe_of_the_paper_is_its_code(tmp_path):

@@ -12,9 +12,10 @@ from hear_models.cli import pretrain as pretrain_command
 from hear_models.errors import UsageError
 from hear_models.training.degrade import Degrade
 from hear_models.training.loop import pretrain
-from hear_models.training.recipe import Recipe, read_recipe, recipe_names
+from hear_models.training.recipe import Optimiser, Recipe, read_recipe, recipe_names
 from hear_models.training.run import Run
 from hear_models.training.tagging import Tagging
+from hear_models.zoo.registry import list_models
 
 DIGESTS = {  # of the recipes that ship, as the runs behind the shipped checkpoints had them
     "gise51-nano": "e7fb92c479beea2d812c42f028a663e0ec8ae746d2fba91223dfb30b8591e305",
@@ -89,3 +90,28 @@ def test_a_wrong_recipe_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, t
 def test_a_recipe_made_in_python_is_checked_too(tmp_path):
     with pytest.raises(UsageError, match=re.escape("[model] of the recipe")):
         pretrain(Recipe("mwmae", model={"encoder_width": "64"}), Run(tmp_path), lambda line: None)
+
+
+def test_a_name_of_the_registry_is_its_size_with_its_authors_recipe():
+    tiny = read_recipe("mwmae-tiny")
+    assert (tiny.model["encoder_width"], tiny.optimiser) == (192, Optimiser())
+    base = read_recipe("ssam-base")
+    assert (base.family, base.model["width"], base.optimiser.steps) == ("audio_mamba", 768, 200_300)
+    assert base.optimiser.peak == pytest.approx(6e-4) and base.optimiser.betas == (0.9, 0.95)
+    assert read_recipe("gise51-resnet18").tables == read_recipe("gise51-mixtures").tables
+    assert read_recipe("logmel-cola-b0").optimiser.peak == pytest.approx(4e-4)
+
+
+@pytest.mark.parametrize("entry", list_models(), ids=lambda entry: entry.name)
+def test_every_name_gives_a_recipe_or_a_reason(entry):
+    try:
+        recipe = read_recipe(entry.name)
+    except UsageError as error:
+        assert re.search("not known in full|cannot be pretrained", str(error))
+    else:
+        assert recipe.family == entry.family
+
+
+def test_a_mistyped_name_is_told_the_nearest():
+    with pytest.raises(UsageError, match="Did you mean mwmae-tiny"):
+        read_recipe("mwmae-tini")

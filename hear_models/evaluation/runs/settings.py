@@ -10,6 +10,7 @@ from pathlib import Path
 from hear_models.errors import UsageError
 from hear_models.evaluation.judges.protocols import NOT_COMPARABLE, PROTOCOLS, protocol
 from hear_models.evaluation.judges.table import find_judge
+from hear_models.extras import check_installed
 
 LARGEST_SEED = 2**32 - 1
 EMBEDDINGS_DIR = "task-embeddings"  # not where people put those of their recordings
@@ -92,6 +93,8 @@ class Request:
                 "Give one for each, in their order."
             )
         judge = find_judge(self.judge)
+        if not judge.comparable:
+            check_installed("sklearn", "The quick look needs", "eval")
         if judge.comparable and self.protocol not in PROTOCOLS:
             raise UsageError(f"There is no protocol {self.protocol!r}. Choose one of: {', '.join(PROTOCOLS)}.")
         if not self.seed_list or not all(0 <= seed <= LARGEST_SEED for seed in self.seed_list):
