@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from hear_models.classification.probe import Probe
+from hear_models.classification.probe import Probe, group_folds
 from hear_models.evaluation.judges import network
 from hear_models.evaluation.judges.protocols import PROTOCOLS
 from hear_models.evaluation.judges.rows import Rows
@@ -51,14 +51,8 @@ def _rows(x: np.ndarray, targets: np.ndarray, part: np.ndarray) -> Rows:
 
 def _parted(targets: np.ndarray, groups: Sequence[str], multilabel: bool) -> tuple[np.ndarray, np.ndarray]:
     """(rows to train on, rows of other groups to validate on), in the way that leaves most classes to train on."""
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-
-    n = min(VALIDATION_PARTS, len(set(groups)))
     everything = np.arange(len(targets))
-    if n < 2:
-        return everything, everything
-    kind = GroupKFold(n) if multilabel else StratifiedGroupKFold(n, shuffle=True, random_state=SEED)
-    parts: list[tuple[np.ndarray, np.ndarray]] = list(kind.split(targets, targets.argmax(1), groups))
+    parts = group_folds(targets, groups, multilabel, VALIDATION_PARTS) or [(everything, everything)]
     chosen = max(parts, key=lambda part: int(targets[part[0]].any(0).sum()))
     return chosen if len(chosen[0]) > 1 else (everything, everything)
 

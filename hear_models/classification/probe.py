@@ -141,20 +141,36 @@ def _row(estimator: Any, dim: int) -> tuple[np.ndarray, float]:
 
 def _search(x: np.ndarray, targets: np.ndarray, groups: Sequence[str], multilabel: bool) -> Any:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold
+    from sklearn.model_selection import GridSearchCV
     from sklearn.multiclass import OneVsRestClassifier
 
     regression = LogisticRegression(max_iter=1000)
-    folds = min(INNER_FOLDS, len(set(groups)))
     wanted: Any = targets if multilabel else targets.argmax(1)
     probe: Any = OneVsRestClassifier(regression) if multilabel else regression
     name = "estimator__C" if multilabel else "C"
-    kind = GroupKFold(folds) if multilabel else StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    folds = group_folds(targets, groups, multilabel, INNER_FOLDS)
     scoring = "average_precision" if multilabel else "accuracy"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes that are absent from a fold
-        search = GridSearchCV(probe, {name: list(C_GRID)}, cv=kind, scoring=scoring, error_score=0.0)
-        return search.fit(x, wanted, groups=list(groups)).best_estimator_
+        if not folds:  # too few to choose by
+            return probe.fit(x, wanted)
+        search = GridSearchCV(probe, {name: list(C_GRID)}, cv=folds, scoring=scoring, error_score=0.0)
+        return search.fit(x, wanted).best_estimator_
+
+
+def group_folds(
+    targets: np.ndarray, groups: Sequence[str], multilabel: bool, most: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """At most so many (rows to train on, rows of other groups); none where there are too few recordings."""
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    n = min(most, len(set(groups)), len(targets) if multilabel else int(targets.sum(0).max()))
+    if n < 2:
+        return []
+    kind = GroupKFold(n) if multilabel else StratifiedGroupKFold(n, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes of fewer recordings than folds
+        return list(kind.split(targets, targets.argmax(1), list(groups)))
 
 
 Fit = Callable[[np.ndarray, np.ndarray, Sequence[str], Sequence[str], bool], Probe]
@@ -170,11 +186,8 @@ def held_out_chances(
     fit: Fit = fit_probe,
 ) -> np.ndarray:
     """[recordings, classes], each by a probe, made by `fit`, that saw no recording of its group."""
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-
     said = np.zeros(targets.shape)
-    kind = GroupKFold(folds) if multilabel else StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    for train, test in kind.split(x, targets.argmax(1), groups):
+    for train, test in group_folds(targets, groups, multilabel, folds):
         there = targets[train].any(0)
         if not multilabel and there.sum() < 2:
             said[test] = there  # a single class is left to learn from

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hear_models.cli.findings import counted, print_findings, wrapped
+from hear_models.cli.reading import SKIP_BAD, report_failures
 from hear_models.cli.tasks_download import download_command, prepare_command
 from hear_models.cli.terminal import ProgressLine, Stoppable
 
@@ -240,6 +241,7 @@ def resample_command(
     "--rate", "rates", type=int, multiple=True, default=(16000,), show_default=True, help="In Hz; repeatable."
 )
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads.")
+@SKIP_BAD
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def new_command(
     source: Path,
@@ -252,6 +254,7 @@ def new_command(
     metrics: tuple[str, ...],
     rates: tuple[int, ...],
     workers: int,
+    skip_bad: bool,
     as_json: bool,
 ) -> None:
     """Build the task OUT from labelled recordings: a folder for each class, or a CSV.
@@ -281,13 +284,14 @@ def new_command(
     if len(before) > 1:
         raise UsageError(f"{len(folders) + 1} names are too many. Give FOLDER OUT, or CSV AUDIO_DIR OUT.")
     audio_dir = before[0] if before else None
-    options = TaskOptions(sample_duration, rates, prediction, folds, _shares(split), metrics, seed, workers)
+    options = TaskOptions(sample_duration, rates, prediction, folds, _shares(split), metrics, seed, workers, skip_bad)
     with ProgressLine() as line:
         made = new_task(source, audio_dir, out, options, lambda done, total: line.say(f"{done} of {total} clips"))
     if as_json:
         from dataclasses import asdict
 
         click.echo(json.dumps(asdict(made), indent=1, default=str))
+        report_failures(made.failed, sum(made.counts.values()) + len(made.failed), "used", skip_bad=True)
         return
     splits = ", ".join(f"{name} {count}" for name, count in made.counts.items())
     click.echo(f"{made.folder}: {made.kind}, {sum(made.counts.values())} clips, {made.labels} labels")
@@ -298,6 +302,7 @@ def new_command(
         if finding.level != "note":
             click.echo(wrapped(finding.text, f"  {finding.level:<9}"))
     click.echo(f"Evaluate on it: hear-models evaluate MODEL --tasks-dir {made.folder.parent}")
+    report_failures(made.failed, sum(made.counts.values()) + len(made.failed), "used", skip_bad=True)
 
 
 def _shares(text: str | None) -> tuple[float, float, float] | None:

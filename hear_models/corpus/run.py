@@ -281,6 +281,7 @@ class _CorpusEmbedder:
     def go(self, todo: list[tuple[AudioFile, AudioFileState]], workers: int, batch_seconds: float | None) -> None:
         """Embed all of `todo`."""
         self.work.begin([info.bytes for _, info in todo])
+        self.summary.done_share = self.work.share
         self.progress(self.summary)
         began = time.perf_counter()
         rate = self.settings.sample_rate
@@ -435,8 +436,8 @@ class _CorpusEmbedder:
             return
         del self.open[file.index]
         self.work.part(file.index, 1.0)
-        if not file.windowed:
-            file.rows.kept = None
+        if file.rows.kept is not None and not file.rows.kept.is_there:
+            file.rows.kept = None  # nothing is to be removed, and no table has to be flushed for it
         if file.error is None:
             end = file.end
             self.summary.notes += [Failure(str(file.source.path), f"{shown(file.source.path)} {n}") for n in end.notes]

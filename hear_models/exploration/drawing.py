@@ -128,7 +128,7 @@ def check_map(options: MapOptions) -> None:
 def _how_to_play(options: MapOptions, n: int) -> str:
     if options.play != "auto":
         return options.play
-    window_s = options.window_s if isinstance(options.window_s, float) else options.clip_s
+    window_s = options.window_s if isinstance(options.window_s, (int, float)) else options.clip_s
     seconds = min(options.clip_s, window_s)
     return "embed" if can_encode() and n * seconds * BYTES_A_SECOND <= MOST_EMBEDDED else "link"
 
@@ -146,10 +146,13 @@ def _clips(points: Sequence[Point], clip_s: float, say: Say) -> list[str | None]
 def _about(collection: Collection, model: HearModel, layout: str, play: str, options: MapOptions) -> str:
     name = model.checkpoint.name if model.checkpoint else model.family
     what = f"{len(collection.files)} recordings"
-    if len(collection.vectors) > len(collection.files):
-        what += f", long ones in windows: {len(collection.vectors)} points"
+    n = len(collection.vectors)
+    if isinstance(options.window_s, (int, float)):
+        what += f", {n} windows of {options.window_s:g} s"
+    elif n > len(collection.files):
+        what += f", long ones in windows: {n} points"
     heard = {
-        "embed": f" A point plays the loudest {options.clip_s:g} s.",
+        "embed": f" A point plays its loudest {options.clip_s:g} s at most.",
         "link": " A point plays its recording from where it lies: keep the page there.",
         "none": "",
     }[play]

@@ -38,7 +38,8 @@ def query_vector(path: str | os.PathLike[str], model: HearModel, part_s: tuple[f
     if part_s is None:
         return np.asarray(embed(path, model), np.float32)
     start, end = part_s
-    return np.asarray(embed(read_audio(path, model.sample_rate, start_s=start, duration_s=end - start), model))
+    samples = read_audio(path, model.sample_rate, start_s=start, duration_s=end - start)
+    return np.asarray(embed(samples, model, sample_rate=model.sample_rate))
 
 
 def check_part(part_s: tuple[float, float] | None) -> None:

@@ -15,6 +15,7 @@ from hear_models.corpus.unfinished import BEGIN, END, verify_unfinished
 from hear_models.errors import CheckpointError, FileError, HearModelsError, UsageError
 from hear_models.evaluation.embeddings.embedding_cache import DONE, KEY_FILE, damaged_files
 from hear_models.evaluation.runs.record import is_record, read_record
+from hear_models.exploration.collection import SUFFIX, read_index
 from hear_models.files import is_left_over
 from hear_models.foreign import file_sha256, open_plain, walk
 from hear_models.seals import is_sealed
@@ -112,6 +113,16 @@ def _is_embeddings(path: Path) -> bool:
     return path.suffix == ".npz" and is_ours(path)
 
 
+def _is_index(path: Path) -> bool:
+    if path.suffix != SUFFIX:
+        return False
+    try:
+        with open_plain(path) as file:
+            return is_sealed(file, at_end=True)
+    except (FileError, OSError):
+        return False
+
+
 def _is_state(path: Path) -> bool:
     if path.suffix != ".safetensors":
         return False
@@ -147,6 +158,7 @@ KINDS = (
         read_whole,
         "The same `hear-models embed` command makes it again.",
     ),
+    _Kind("index of embeddings", _is_index, read_index, "Delete it; the next search or map makes it again."),
     _Kind(
         "table of embeddings",
         _ends(".parquet"),

@@ -8,13 +8,15 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hear_models.corpus.discover import Failure
 from hear_models.datasets.clip_table import Clip, Table
 from hear_models.datasets.labelled import place_of, read_clips
 from hear_models.errors import AudioFileError, UsageError
+from hear_models.files import shown
 from hear_models.pipeline.audio import read_audio
 from hear_models.tasks.check import Finding, check_task
 from hear_models.tasks.check_labels import alike, canonical
@@ -50,6 +52,7 @@ class TaskOptions:
     metrics: tuple[str, ...] = ()  # the first is the primary one; none: as in HEAR's tasks
     seed: int = 0
     workers: int = 2
+    skip_bad: bool = False  # leave out recordings that are missing or broken, instead of refusing all
 
 
 @dataclass
@@ -62,6 +65,7 @@ class NewTask:
     labels: int
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)  # recordings that were left out
 
 
 def new_task(
@@ -77,12 +81,14 @@ def new_task(
 
     Any format that `hear_models.pipeline.audio` reads; mixed down, resampled, trimmed or padded with zeros at the end
     to `sample_duration`. The folder appears complete or not at all. Raises UsageError for a table or options that
-    cannot be used, TaskError for recordings that are missing or broken.
+    cannot be used, TaskError for recordings that are missing or broken, unless they are left out (`skip_bad`).
     """
     options, folder = options or TaskOptions(), Path(out)
     _check_options(options, folder)
     table, root = read_clips(Path(source), None if audio_dir is None else Path(audio_dir))
-    paths = _find_recordings(table, root)
+    failed: list[Failure] = []
+    paths = _find_recordings(table, root, failed if options.skip_bad else None)
+    table = _without(table, failed)
     prediction = _prediction_type(table, options)
     notes = [f"columns not understood and ignored: {', '.join(table.ignored)}"] if table.ignored else []
     split_of, split_mode = _splits(table, options, notes)
@@ -90,7 +96,10 @@ def new_task(
     splits = sorted(set(split_of.values())) if split_mode != "trainvaltest" else list(TVT)
     with building(folder) as temporary:
         targets = {clip.file: (split_of[clip.file], names[clip.file]) for clip in table.clips}
-        lengths = _write_audio(temporary, targets, paths, options, progress)
+        lengths, broken = _write_audio(temporary, targets, paths, options, progress)
+        table, failed = _without(table, broken), failed + broken
+        if empty := [split for split in splits if all(split_of[clip.file] != split for clip in table.clips)]:
+            raise TaskError(f"{', '.join(empty)}: no recording is left there. The first one lost: {broken[0].error}")
         duration = options.sample_duration
         if duration is None and len(set(lengths.values())) == 1:
             duration = next(iter(lengths.values())) / options.sample_rates[0]
@@ -109,7 +118,16 @@ def new_task(
         findings = check_task(temporary, name=folder.absolute().name, full=True).findings
     kind = f"{metadata['embedding_type']}, {prediction}"
     counts = {split: len(items[split]) for split in splits}
-    return NewTask(folder, kind, counts, len(labels), notes, findings)
+    return NewTask(folder, kind, counts, len(labels), notes, findings, failed)
+
+
+def _without(table: Table, failed: Sequence[Failure]) -> Table:
+    """The table without the clips of recordings that cannot be used. TaskError if nothing is left."""
+    lost = {failure.path for failure in failed}
+    clips = [clip for clip in table.clips if clip.file not in lost]
+    if not clips and failed:
+        raise TaskError(f"no recording can be used. The first: {failed[0].error}")
+    return replace(table, clips=clips)
 
 
 def _check_options(options: TaskOptions, folder: Path) -> None:
@@ -131,8 +149,11 @@ def _check_options(options: TaskOptions, folder: Path) -> None:
         raise UsageError("train, valid and test must each get some of the data. Give three numbers above 0.")
 
 
-def _find_recordings(table: Table, root: Path) -> dict[str, Path]:
-    """File as written → path; a name without its ending is found if exactly one file has it."""
+def _find_recordings(table: Table, root: Path, failed: list[Failure] | None = None) -> dict[str, Path]:
+    """File as written → path; a name without its ending is found if exactly one file has it.
+
+    What is missing goes to `failed`; None: it is an error.
+    """
     if not root.is_dir():
         raise UsageError(f"{root} is no folder. Give the folder of the recordings.")
     top, found, missing = root.resolve(), {}, []
@@ -150,10 +171,12 @@ def _find_recordings(table: Table, root: Path) -> dict[str, Path]:
             spelled.setdefault(_place(path), []).append(clip.file)
         else:
             missing.append(clip.file)
-    if missing:
+    if missing and failed is None:
         raise TaskError(
             f"{len(missing)} of {len(table.clips)} recordings are not in {root}: {_few(missing)}. Add them."
         )
+    if failed is not None:
+        failed += [Failure(file, f"{shown(file)} is not in {root}") for file in missing]
     if several := [names for names in spelled.values() if len(names) > 1]:
         more = f", and so are {len(several) - 1} others" if len(several) > 1 else ""
         raise UsageError(
@@ -254,8 +277,8 @@ def _write_audio(
     paths: dict[str, Path],
     options: TaskOptions,
     progress: Callable[[int, int], None] | None,
-) -> dict[str, int]:
-    """Write every clip at every rate; file → samples at the first rate."""
+) -> tuple[dict[str, int], list[Failure]]:
+    """Write every clip at every rate; file → samples at the first rate, and what was left out."""
 
     def one(file: str) -> int | str:
         split, name = targets[file]
@@ -264,6 +287,8 @@ def _write_audio(
             try:
                 samples = read_audio(paths[file], rate, duration_s=options.sample_duration)
             except AudioFileError as error:
+                for written in options.sample_rates:
+                    (folder / str(written) / split / name).unlink(missing_ok=True)
                 return str(error)
             if options.sample_duration is not None:
                 samples = fit(samples, round(options.sample_duration * rate))
@@ -279,11 +304,14 @@ def _write_audio(
             results |= dict(zip(part, pool.map(one, part), strict=True))
             if progress:
                 progress(len(results), len(files))
-    broken = [result for result in results.values() if isinstance(result, str)]
-    if broken:
+    broken = [Failure(file, result) for file, result in results.items() if isinstance(result, str)]
+    if broken and not options.skip_bad:
         more = f" And {len(broken) - 1} more." if len(broken) > 1 else ""
-        raise TaskError(f"{len(broken)} of {len(files)} recordings cannot be used: {broken[0]}{more}")
-    return {file: result for file, result in results.items() if isinstance(result, int)}
+        raise TaskError(
+            f"{len(broken)} of {len(files)} recordings cannot be used: {broken[0].error}{more} Or leave them out: "
+            "--skip-bad."
+        )
+    return {file: result for file, result in results.items() if isinstance(result, int)}, broken
 
 
 def _items(

@@ -143,7 +143,7 @@ def check_timestamp_shapes(ctx: Context) -> Iterator[Finding]:
             yield error(
                 f"{call} returned embeddings {list(embeddings.shape)} and timestamps {list(times.shape)}",
                 right,
-                "timestamps = timestamps.expand(audio.shape[0], -1)",
+                "timestamps = timestamps.expand(audio.shape[0], -1)" if times.ndim == 1 else "",
             )
             return
         if embeddings.shape[2] != size:
@@ -219,7 +219,7 @@ def check_weights_path(ctx: Context) -> Iterator[Finding]:
             yield error(
                 f"load_model accepts {what}: the weights path is ignored",
                 "an exception: a silently random or default network gives wrong scores that look right",
-                "model.load_state_dict(safetensors.torch.load_file(model_file_path))",
+                "if model_file_path: model.load_state_dict(safetensors.torch.load_file(model_file_path))",
             )
             return
     if ctx.other_model_path:

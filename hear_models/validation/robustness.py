@@ -151,8 +151,9 @@ def check_short_clips(ctx: Context) -> Iterator[Finding]:
             f"clips of {lengths} samples fail; the first: {failures[0][1]}",
             "any length from one sample on: recordings are sometimes that short",
             "end_ms = 1000 * audio.shape[1] / model.sample_rate; "
-            "audio = torch.nn.functional.pad(audio, (0, max(0, window - audio.shape[1]))); "
-            "and of the steps that come out keep the first and those at end_ms or before, timestamps.clamp(max=end_ms)",
+            "audio = torch.nn.functional.pad(audio, (0, max(0, window - audio.shape[1]))); ...; "
+            "keep = timestamps[0] <= end_ms; keep[0] = True; "
+            "return embeddings[:, keep], timestamps[:, keep].clamp(max=end_ms)",
         )
 
 

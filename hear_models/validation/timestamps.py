@@ -14,6 +14,7 @@ from hear_models.validation.findings import SEVERITIES, Finding
 LARGE_HOP_MS = 50.0  # the onset tolerance of HEAR's music transcription
 IRREGULAR_MS = 1.0  # hear-validator 2021.0.6; 2021.0.2 wants 0.001
 UNEVEN_MS = 0.01
+MANY_HOPS = 5  # more than a dropped edge
 ROUNDING_MS = 1e-3  # a time of 4000 ms has a resolution of 0.0002 ms in float32
 
 
@@ -36,7 +37,7 @@ def check_finite_times(ctx: Context) -> Iterator[Finding]:
             yield error(
                 f"timestamps of a clip of {duration:.0f} ms hold NaN or infinity",
                 "milliseconds, finite",
-                "timestamps = hop_ms * torch.arange(steps)",
+                "timestamps = (hop_ms * torch.arange(steps)).expand(audio.shape[0], -1)",
             )
             return
 
@@ -61,7 +62,7 @@ def check_regular(ctx: Context) -> Iterator[Finding]:
             yield error(
                 f"timestamps do not increase: {times[0, k]:.3f} ms is followed by {times[0, k + 1]:.3f} ms ({clip})",
                 "strictly increasing times",
-                "timestamps = hop_ms * torch.arange(steps)",
+                "timestamps = (hop_ms * torch.arange(steps)).expand(audio.shape[0], -1)",
             )
             return
         mean = float(steps.mean())
@@ -74,7 +75,7 @@ def check_regular(ctx: Context) -> Iterator[Finding]:
                 f"timestamps are not evenly spaced: step {k} is {float(steps[k]):.4f} ms long, the mean {mean:.4f} ms "
                 f"({clip})",
                 f"an exact arithmetic progression, computed in float64 and cast last (error above {IRREGULAR_MS:g} ms)",
-                "(offset_ms + hop_ms * torch.arange(steps, dtype=torch.float64)).float()",
+                "(offset_ms + hop_ms * torch.arange(steps, dtype=torch.float64)).float().expand(audio.shape[0], -1)",
             )
             return
     if hops and max(hops) > LARGE_HOP_MS + ROUNDING_MS:
@@ -111,7 +112,8 @@ def range_finding(duration_ms: float, times: Tensor) -> Finding | None:
         return error(
             f"the last timestamp is {last:.2f} ms, past the end of {clip}",
             "times inside the clip: the evaluation kit looks up the events that are active at each time",
-            "keep = timestamps <= 1000 * audio.shape[1] / model.sample_rate",
+            "end_ms = 1000 * audio.shape[1] / model.sample_rate; keep = timestamps[0] <= end_ms; keep[0] = True; "
+            "return embeddings[:, keep], timestamps[:, keep].clamp(max=end_ms)",
         )
     if hop is None:
         if duration_ms > 1000:
@@ -127,7 +129,9 @@ def range_finding(duration_ms: float, times: Tensor) -> Finding | None:
             return error(
                 f"no timestamp in the {where} {gap:.1f} ms of {clip}; the hop is {hop:.1f} ms",
                 f"one within a hop ({allowed:.0f} ms) of the {edge}",
-                "pad half a window on both sides: step k is then centred on k * hop",
+                "pad half a window on both sides: step k is then centred on k * hop"
+                if gap < MANY_HOPS * allowed
+                else "embed all of the audio, a part at a time if it is long; not audio[:, :limit]",
             )
     for gap, where, edge in edges:
         # hear-validator: the end by the hop and by 50 ms, the start by the hop

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from hear_models.classification.fitting import PROBES
 from hear_models.classification.mlp import fit_mlp
 from hear_models.classification.probe import check_groups, figures, fit_probe, held_out_chances, targets_of
 from hear_models.classification.recordings import read_labelled
@@ -274,3 +275,14 @@ def test_the_papers_probe_on_the_command_line(recordings, tmp_path):
     assert "mwmae-nano, probe mlp" in done.output and "probe mlp" in run("report", file).output
     rows = rows_of(run("predict", file, recordings / "low").output)
     assert {row["label"] for row in rows} == {"low"}
+
+
+@pytest.mark.parametrize("probe", ["linear", "mlp"])
+@pytest.mark.parametrize("several", [False, True])
+def test_two_recordings_a_class_are_few_and_no_crash(probe, several):
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    targets = np.eye(2, dtype=np.int64)[[0, 0, 1, 1]]
+    groups = list("abcd")
+    folds = check_groups(targets, groups, ("a", "b"))
+    chances = held_out_chances(x, targets, groups, ("a", "b"), several, folds, PROBES[probe])
+    assert chances.shape == (4, 2) and np.isfinite(chances).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -209,6 +210,22 @@ def test_windows_of_other_settings_are_neither_used_nor_lost(
     assert len(list((tmp_path / "out").glob(".unfinished-*"))) == 2
     assert run(overwrite=True).resumed_s == 0
     assert not list((tmp_path / "out").glob(".unfinished-*"))
+
+
+def test_short_recordings_with_windows_cost_no_files_of_their_own(
+    tmp_path: Path, tiny: HearModel, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table is not closed after each, and the folder is not listed for each."""
+    pytest.importorskip("pyarrow")
+    for k in range(6):
+        make(tmp_path / f"in/{k}.wav", 0.6, seed=k)
+    listed: list[Path] = []
+    monkeypatch.setattr(unfinished, "forget", lambda folder, names: listed.append(folder))
+    parts: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (parts.append(os.fspath(b)), replace(a, b)))
+    embed_files([tmp_path / "in"], tmp_path / "t.parquet", tiny, window_s=0.5)
+    assert listed == [] and sum("part-" in Path(name).name for name in parts) == 1
 
 
 @pytest.mark.usefixtures("short_is_long")

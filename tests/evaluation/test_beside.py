@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -210,11 +211,29 @@ def test_results_come_as_a_data_frame_one_row_a_result(tmp_path):
 
 
 def test_without_pandas_one_sentence_says_what_to_install(tmp_path, monkeypatch):
-    import sys
-
     import hear_models
-    from hear_models.errors import HearModelsError
 
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(HearModelsError, match=r"needs pandas. Install it: pip install 'hear-models\[pandas\]'"):
+    monkeypatch.setattr("hear_models.extras.is_installed", lambda package: False)
+    with pytest.raises(UsageError, match=r"needs pandas. Install it: pip install 'hear-models\[pandas\]'"):
         hear_models.load_results(tmp_path)
+
+
+def test_the_paper_behind_a_model_stands_on_the_page_and_in_the_csv(tmp_path):
+    made = board(several(tmp_path, seeds=1))
+    assert "arXiv 2306.00561" in page(made).split("<summary>Models</summary>")[1].split("</details>")[0]
+    assert "arXiv 2306.00561" in csv_text(made)
+
+
+def test_json_holds_the_rows_of_the_csv_and_what_is_said(tmp_path):
+    from click.testing import CliRunner
+
+    from hear_models.cli.leaderboard import command
+
+    several(tmp_path, seeds=1)
+    arguments = [str(tmp_path), "--json", "--resamples", "0", "--title", "Ours"]
+    made = json.loads(CliRunner().invoke(command, arguments).stdout)
+    (table,) = made["tables"]
+    assert made["title"] == "Ours" and len(table["rows"]) == 9 and table["caveats"]
+    assert {row["row"] for row in table["rows"]} == {"ours"}
+    asked = json.loads(CliRunner().invoke(command, [*arguments, "--published-rows", "CP-JKU*"]).stdout)
+    assert {row["row"] for row in asked["tables"][0]["rows"]} == {"ours", "published"}

@@ -19,6 +19,7 @@ from hear_models.errors import AudioFileError, FileError, UsageError
 from hear_models.exploration import collection as collections
 from hear_models.exploration.collection import Collection, collect, read_index
 from hear_models.exploration.search import nearest
+from hear_models.rereading.check import check
 from hear_models.zoo import load_model
 
 RATE = 16_000
@@ -109,8 +110,11 @@ def test_a_damaged_index_is_made_again(folder):
     model = load_model("logmel-stats")
     whole, _ = collect([folder / "in"], model, window_s=1)
     (file,) = (folder / "cache").rglob("*.index")
+    assert {one.kind for one in check([folder / "cache"])} == {"embeddings", "index of embeddings"}
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert [one.path for one in check([folder / "cache"]) if one.problem] == [file]
     for content in (bytes(data), data[: len(data) // 2], b"", b"something else"):
         file.write_bytes(content)
         with pytest.raises(FileError):

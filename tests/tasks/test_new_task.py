@@ -339,6 +339,28 @@ def test_a_missing_or_broken_recording_leaves_nothing_behind(tmp_path, recording
     assert list((tmp_path / "mine").iterdir()) == []
 
 
+def test_missing_and_broken_recordings_are_left_out_where_that_is_asked_for(tmp_path, recordings):
+    rows = labelled(recordings, letter)
+    (recordings / "r0.wav").write_bytes(b"no audio")
+    made = build(tmp_path, recordings, [*rows, "gone.wav,a"], skip_bad=True)
+    assert sum(made.counts.values()) == 19
+    assert [failure.path for failure in made.failed] == ["gone.wav", "r0.wav"]
+    assert [finding.text for finding in made.findings if finding.level == "error"] == []
+    assert not list(made.folder.rglob("r0.wav"))
+    for file in recordings.rglob("*.*"):
+        file.write_bytes(b"no audio")
+    with pytest.raises(TaskError, match="no recording can be used"):
+        new_task(tmp_path / "t.csv", recordings, tmp_path / "all/mine", TaskOptions(skip_bad=True))
+    assert not (tmp_path / "all/mine").exists()
+
+
+def test_a_split_that_loses_all_its_recordings_is_told(tmp_path, recordings):
+    rows = labelled(recordings, letter, lambda i: "test" if i == 0 else ("train", "valid")[i % 2])
+    (recordings / names_in(recordings)[0]).write_bytes(b"no audio")
+    with pytest.raises(TaskError, match="test: no recording is left there"):
+        build(tmp_path, recordings, rows, "file,label,split", skip_bad=True)
+
+
 def test_a_stopped_run_leaves_nothing_behind(tmp_path, recordings):
     (tmp_path / "t.csv").write_text("\n".join(["file,label", *labelled(recordings, letter)]))
 

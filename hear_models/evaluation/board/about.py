@@ -23,6 +23,7 @@ class About:
     dims: int | None = None  # of the embeddings that were judged
     parameters: int | None = None  # of the encoder's file
     licence: str | None = None  # of the weights
+    paper: str | None = None
 
     @property
     def size(self) -> str:
@@ -52,7 +53,7 @@ def about(model: ModelFacts, results: Iterable[Result]) -> About:
         return About(dims=size)
     file = manifest.path or manifest.fetched
     parameters = 0 if manifest.status == "parameterless" else _parameters(file) if file else None
-    return About(size if dims else manifest.scene_embedding_size, parameters, manifest.licence)
+    return About(size if dims else manifest.scene_embedding_size, parameters, manifest.licence, manifest.paper)
 
 
 def manifest_of(model: ModelFacts) -> Manifest | None:

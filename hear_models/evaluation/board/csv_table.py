@@ -67,6 +67,7 @@ def _csv_row(table: Table, row: ModelRow, column: TaskColumn) -> dict[str, objec
         "dims": row.about.dims,
         "parameters": row.about.parameters,
         "licence": row.about.licence,
+        "paper": row.about.paper,
         "trained": row.model.trained,
         "options": ", ".join(f"{key}={value}" for key, value in sorted(row.model.options.items())),
         "checkpoint_sha256": row.model.checkpoint_sha256,

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hear_models.errors import HearModelsError
 from hear_models.evaluation.board.identity import identities, labels
 from hear_models.evaluation.board.results import Result, gather
+from hear_models.extras import check_installed
 
 if TYPE_CHECKING:
     import pandas
@@ -34,13 +34,12 @@ def load_results(
         metric), finished (a time in UTC, NaT if not known), version and file.
 
     Raises:
-        UsageError: a path that is not there or holds no result. HearModelsError: a file that should be a result and is
-        broken, or pandas is not installed.
+        UsageError: a path that is not there or holds no result, or pandas is not installed. HearModelsError: a file
+        that should be a result and is broken.
     """
-    try:
-        import pandas
-    except ImportError as error:
-        raise HearModelsError("load_results needs pandas. Install it: pip install 'hear-models[pandas]'.") from error
+    check_installed("pandas", "load_results needs", "pandas")
+    import pandas
+
     paths = [results] if isinstance(results, (str, os.PathLike)) else list(results)
     found = gather(paths, imported_protocol)
     identity = identities(found)

@@ -112,6 +112,7 @@ def _section(table: Table, index: int) -> str:
 {_legend(shows)}
 <h3>How to read this table</h3>
 <ul>{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>
+{_details("Models", [line for row in table.models if (line := _model_line(row))])}
 {_details("Published rows", _sources(table) if shows else [])}
 {_details("Best of the public leaderboard (protocol hear, one run)", public)}
 {_details("Tasks", [_task_line(column) for column in table.tasks])}
@@ -311,6 +312,12 @@ def _details(summary: str, lines: list[str]) -> str:
         return ""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<details><summary>{escape(summary)}</summary><ul>{items}</ul></details>"
+
+
+def _model_line(row: ModelRow) -> str:
+    """What is known of a model of this package, with the paper behind it; "" of any other."""
+    said = ". ".join(part for part in (row.about.words, row.about.paper) if part)
+    return f"{row.label}: {said}." if row.about.paper else ""
 
 
 def _task_line(column: TaskColumn) -> str:
