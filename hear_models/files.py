@@ -123,6 +123,14 @@ def remove_folder(path: Path, aside: Path | None = None) -> None:
         _close(handle)
 
 
+def remove_file(path: Path) -> None:
+    """Delete a file if it is there. Raises FileError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{path} cannot be deleted: {error.strerror or error}. Check its permissions.") from None
+
+
 class GrowingFile:
     """A file that grows over several runs, beside the target whose name it gets when it is whole.
 

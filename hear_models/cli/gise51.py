@@ -56,7 +56,8 @@ def download_command(
 
     if only_list:
         for entry in list_record().values():
-            size = f"{entry.n_bytes / 1e6:10,.1f} MB" if entry.n_bytes is not None else " " * 13
+            n_bytes = entry.expected.n_bytes
+            size = f"{n_bytes / 1e6:10,.1f} MB" if n_bytes is not None else " " * 13
             click.echo(f"{entry.name:<32}{size}  {describe(entry.name.removesuffix('.tar.gz'))}")
         return
     with ProgressLine() as line:

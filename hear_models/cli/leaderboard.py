@@ -86,6 +86,8 @@ def command(
         return
     if not results:
         raise UsageError("Name at least one folder of results. `hear-models evaluate` writes them.")
+    if no_published and (rows or keys):
+        raise UsageError("--no-published leaves out what --published-rows and --published ask for. Give one of them.")
     if as_json and (form or output):
         raise UsageError("--json prints; it goes with neither --format nor -o. Leave it out, or them.")
     form = "json" if as_json else form or _format_of(output)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
-from hear_models.errors import FileError, HearModelsError, UsageError
-from hear_models.fetching.download import Expected, Got, digests, fetch, fetch_json
+from hear_models.errors import FileError, UsageError
+from hear_models.fetching.download import Expected, Got, digests, fetch
+from hear_models.fetching.listing import Remote, place_of
 from hear_models.fetching.unpacking import Unpacked, unpack
-from hear_models.files import shown, write_atomically
+from hear_models.files import remove_file, remove_left_over, shown, write_atomically
 from hear_models.foreign import read_bytes, read_json
 from hear_models.locks import inside, only_writer
 
 RECORD = 4593514
-SITE = "https://zenodo.org"
-SITE_VARIABLE = "HEAR_MODELS_ZENODO"  # another server that speaks as Zenodo does, for instance a mirror
 LOCK = "gise51.lock.json"
 ARCHIVE = ".tar.gz"
-NAME = re.compile(r"[\w+-][\w.+-]*", re.ASCII)
 
 # what the authors' README names; the sizes are second-hand, the server's own count
 CONTENTS = {
@@ -42,15 +37,6 @@ USUAL = ("isolated_events", "noises", "meta")  # what `mix` needs
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A file of the record, as the server lists it."""
-
-    name: str
-    n_bytes: int | None
-    md5: str | None
-
-
-@dataclass(frozen=True)
 class Part:
     """What happened to one archive."""
 
@@ -61,32 +47,9 @@ class Part:
     new: bool  # fetched by this call
 
 
-def site() -> str:
-    """Where the record is asked for."""
-    return os.environ.get(SITE_VARIABLE, SITE).rstrip("/")
-
-
-def list_record() -> dict[str, Listed]:
+def list_record() -> dict[str, Remote]:
     """The files of the record by name. HearModelsError if the server does not answer, or not with a record."""
-    url = f"{site()}/api/records/{RECORD}"
-    document = fetch_json(url)
-    try:
-        found = [_listed(entry) for entry in document["files"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise HearModelsError(f"{url} does not describe a record ({error!r}). Check {SITE_VARIABLE}.") from None
-    return {entry.name: entry for entry in found}
-
-
-def _listed(entry: dict[str, object]) -> Listed:
-    name = entry.get("key") or entry.get("filename")
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"a file called {str(name)[:60]!r}")
-    size = entry.get("size", entry.get("filesize"))
-    if size is not None and (not isinstance(size, int) or size < 0):
-        raise ValueError(f"{name} of {size!r} bytes")
-    kind, _, digest = str(entry.get("checksum") or "").rpartition(":")
-    md5 = digest if kind in ("md5", "") and re.fullmatch(r"[0-9a-f]{32}", digest) else None
-    return Listed(name, size, md5)
+    return {remote.name: remote for remote in place_of(f"https://zenodo.org/records/{RECORD}").files()}
 
 
 class Lock:
@@ -146,6 +109,7 @@ def download(
     except OSError as error:
         raise FileError(f"{folder} cannot be made ({error.strerror}). Choose another folder.") from None
     with only_writer(inside(folder), folder, "folder"):
+        remove_left_over(folder)
         lock = Lock(folder)
         listed = list_record()
         names = chosen(only, everything, list(listed))
@@ -155,20 +119,19 @@ def download(
 
 
 def _one(
-    folder: Path, name: str, listed: Listed, lock: Lock, remove_archive: bool, progress: Callable[[str], None]
+    folder: Path, name: str, listed: Remote, lock: Lock, remove_archive: bool, progress: Callable[[str], None]
 ) -> Part:
     archive, known, new = folder / listed.name, lock.files.get(listed.name), False
     manifest = Manifest(folder, name)
     if known is None or not (archive.exists() or manifest.complete):
-        expected = Expected(listed.n_bytes, listed.md5, known.sha256 if known else None)
+        expected = replace(listed.expected, sha256=known.sha256 if known else None)
         got = digests(archive) if archive.exists() else None
         if got is None or got.differs_from(expected):
 
             def say(done: int, whole: int | None) -> None:
                 progress(f"{listed.name}: {done / 1e6:,.0f} of {whole / 1e6:,.0f} MB" if whole else listed.name)
 
-            url = f"{site()}/records/{RECORD}/files/{quote(listed.name)}?download=1"
-            got, new = fetch(url, archive, expected, say), True
+            got, new = fetch(listed.url, archive, expected, say), True
         lock.note(listed.name, got)
         known = got
     if not manifest.complete:
@@ -176,13 +139,13 @@ def _one(
             raise FileError(f"{archive} is not what was fetched: {wrong}. Remove it, and run the same command again.")
         unpack(archive, folder / name, lambda n: progress(f"{name}: {n} files unpacked"), manifest.write)
     if remove_archive:
-        archive.unlink(missing_ok=True)
+        remove_file(archive)
     return Part(name, known.n_bytes, known.sha256, len(manifest.read()), new)
 
 
-def _make_sure_of_space(folder: Path, files: Sequence[Listed]) -> None:
+def _make_sure_of_space(folder: Path, files: Sequence[Remote]) -> None:
     """FileError if what is still to come cannot fit: packed and unpacked, sound packs badly."""
-    missing = sum(2 * (file.n_bytes or 0) for file in files if not (folder / file.name).exists())
+    missing = sum(2 * (file.expected.n_bytes or 0) for file in files if not (folder / file.name).exists())
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise FileError(

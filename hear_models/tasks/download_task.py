@@ -18,7 +18,7 @@ from hear_models.fetching.download import digests, fetch
 from hear_models.fetching.known import KnownFiles
 from hear_models.fetching.listing import Place, Remote
 from hear_models.fetching.unpacking import unpack
-from hear_models.files import remove_folder, remove_left_over, unwritable
+from hear_models.files import remove_file, remove_folder, remove_left_over, unwritable
 from hear_models.locks import beside, only_writer
 from hear_models.tasks.check import Finding, TaskReport, check_task
 from hear_models.tasks.known_tasks import ARCHIVE_RATE, RATES, RECORD_NUMBER, KnownTask, known_tasks
@@ -163,7 +163,7 @@ def download(
                 _fetch(step.task, planned.remotes, archive, known, tell, progress)
             report = make_task(archive if now.to_unpack else None, folder, ARCHIVE_RATE, options, tell, progress)
             if not options.keep_archives:
-                _delete_file(archive)
+                remove_file(archive)
         rates = tuple(read_task(folder).rates())
         yield Downloaded(step.task.folder, report.clips, rates, not now.done, tuple(report.findings))
 
@@ -257,10 +257,3 @@ def _delete(clips: Path, aside: Path) -> None:
             remove_folder(clips, aside)
         except OSError as error:
             raise FileError(f"{clips} cannot be deleted: {error.strerror or error}. Check its permissions.") from None
-
-
-def _delete_file(archive: Path) -> None:
-    try:
-        archive.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"{archive} cannot be deleted: {error.strerror or error}. Check its permissions.") from None

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +26,11 @@ from hub.places import PlacesServer
 from hub.server import HubServer
 from tasks.test_download_task import archive_of
 
+import hear_models
 from hear_models.checkpoints import manifest as manifests
 from hear_models.cli import leaderboard
+from hear_models.datasets import gise51_record
+from hear_models.fetching.web import library
 from hear_models.files import write_atomically
 from hear_models.speaker.voices import embed_voices
 from hear_models.subjects.subject import resolve
@@ -72,6 +76,10 @@ def tasks(folder: Path) -> object:
     return list(download_task.download(folder / "out" / "tasks", planned, options, lambda line: None))
 
 
+def sounds_of_gise51(folder: Path) -> object:
+    return list(gise51_record.download(folder / "out", ("meta",), remove_archives=True))
+
+
 def of_the_hub(folder: Path) -> object:
     from huggingface_hub import constants
 
@@ -80,9 +88,33 @@ def of_the_hub(folder: Path) -> object:
 
 
 def in_the_hubs_cache(folder: Path) -> object:
-    """Without what huggingface_hub keeps or leaves beside: locks, an empty file, a note of some bytes."""
-    beside = re.compile(r"\.locks/|CACHEDIR\.TAG|.*/tmp[^/]*$|.*/refs/[^/]*\.tmp$")
-    return {name: data for name, data in contents(folder).items() if not beside.match(name)}
+    """The file, and nothing half: what else lies there is huggingface_hub's, which may have no links on a full disk."""
+    ours = re.compile(r".*/snapshots/|.*\.incomplete$|.*\.hear-models-")
+    return {name: data for name, data in contents(folder).items() if ours.match(name)}
+
+
+def publish(folder: Path) -> object:
+    """Struck at its requests: nothing is written here."""
+    client = library().Client
+    send = client.send
+
+    def counted(self: object, *arguments: object, **more: object) -> object:
+        sys.audit("tests.request", str(folder))
+        return send(self, *arguments, **more)
+
+    client.send = counted
+    return hear_models.push_to_hub(folder / "a.safetensors", f"lab/{folder.name}", licence="MIT")
+
+
+def a_checkpoint(folder: Path) -> object:
+    HUB.store.large.clear()  # what an earlier one sent is not sent again
+    return (folder / "a.safetensors").write_bytes(checkpoint())
+
+
+def published(folder: Path) -> object:
+    name = folder.parent.name
+    files = HUB.store.repositories[f"lab/{name}"].find("main").files
+    return {path: file.data.replace(name.encode(), b"NAME") for path, file in files.items()}
 
 
 def table(folder: Path) -> object:
@@ -115,7 +147,9 @@ CASES = {
     "fetch": Case(fetch, fetched),
     "fetch --force": Case(fetch_again, fetched, an_older_model),
     "tasks download": Case(tasks),
+    "gise51 download": Case(sounds_of_gise51),
     "download": Case(of_the_hub, in_the_hubs_cache),
+    "publish": Case(publish, published, a_checkpoint),
     "leaderboard": Case(table, prepare=a_folder),
     "eval-trials": Case(voices, kept_voices, a_folder),
 }
@@ -148,9 +182,12 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             folder / "made", TASK, {f"fold0{k}": 3 for k in range(3)}, ["a", "b"], 800 / 48000, lambda k: ["ab"[k % 2]]
         )
         places.files[f"zenodo/6332517/hear2021-{TASK}-48000.tar.gz"] = archive_of(made)
+        places.files["zenodo/4593514/meta.tar.gz"] = archive_of(made)
+        HUB.account("TOKEN", "ada", "lab")
         HUB.store.repository("lab/model", {"model.safetensors": checkpoint()})
         for name, value in environment(HUB.endpoint, folder / "home").items():
             patch.setenv(name, value)
+        patch.setenv("HF_TOKEN", "TOKEN")
         forget_the_client()
         import huggingface_hub  # noqa: F401  every child would import it
 

@@ -151,7 +151,7 @@ def test_a_file_of_another_digest_than_zenodo_lists_is_refused(zenodo, tmp_path)
 )
 def test_a_listing_that_is_none_is_refused(entry, zenodo, tmp_path):
     zenodo.listed["meta.tar.gz"] = entry
-    with pytest.raises(HearModelsError, match="does not describe a record"):
+    with pytest.raises(HearModelsError, match="does not list files as it should"):
         download(tmp_path / "x", "--only", "meta")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -221,3 +222,18 @@ def test_the_paper_behind_a_model_stands_on_the_page_and_in_the_csv(tmp_path):
     made = board(several(tmp_path, seeds=1))
     assert "arXiv 2306.00561" in page(made).split("<summary>Models</summary>")[1].split("</details>")[0]
     assert "arXiv 2306.00561" in csv_text(made)
+
+
+def test_json_holds_the_rows_of_the_csv_and_what_is_said(tmp_path):
+    from click.testing import CliRunner
+
+    from hear_models.cli.leaderboard import command
+
+    several(tmp_path, seeds=1)
+    arguments = [str(tmp_path), "--json", "--resamples", "0", "--title", "Ours"]
+    made = json.loads(CliRunner().invoke(command, arguments).stdout)
+    (table,) = made["tables"]
+    assert made["title"] == "Ours" and len(table["rows"]) == 9 and table["caveats"]
+    assert {row["row"] for row in table["rows"]} == {"ours"}
+    asked = json.loads(CliRunner().invoke(command, [*arguments, "--published-rows", "CP-JKU*"]).stdout)
+    assert {row["row"] for row in asked["tables"][0]["rows"]} == {"ours", "published"}

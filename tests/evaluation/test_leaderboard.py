@@ -469,6 +469,11 @@ def test_the_command_writes_every_format_by_the_name_of_the_file(tmp_path):
         (["results", "--tasks", "gunshot"], "No result is left"),
         (["results", "--models", "nobody"], "No result is left"),
         (["results", "--published", "mwmae-base"], "MODEL=KEY"),
+        (["results", "--no-published", "--published-rows", "all"], "Give one of them"),
+        (["results", "--published-rows", "nobody"], "no published row is called 'nobody'"),
+        (["results", "--json", "-o", "x.csv"], "--json prints"),
+        (["results", "--tasks", "esc"], "Did you mean esc50-v2.0.0-full?"),
+        (["results", "--models", "mwmae-nan"], "Did you mean mwmae-nano?"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_two(arguments, says, tmp_path, monkeypatch):

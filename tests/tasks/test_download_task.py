@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 import tarfile
 import time
@@ -199,6 +200,36 @@ def test_killed_at_any_stage_the_same_call_ends_as_ever(stage, zenodo, tmp_path)
     assert [path.name for path in (tmp_path / "tasks").iterdir()] == [NAMES[1]]
     assert [path.name for path in (tmp_path / DOWNLOADS).iterdir()] == ["tasks.lock.json"]
     assert zenodo.fetched(".tar.gz") == [(200, None)]
+
+
+def test_two_processes_at_once_fetch_a_task_once_and_both_have_it(zenodo, tmp_path):
+    zenodo.faults.add(Fault("slow", "esc50", after=1000, seconds=0.05))
+    children = []
+    for _ in range(2):
+        if (child := os.fork()) == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                code = 0 if get(tmp_path / "tasks", "esc50", only_rate=True)[0][0].rates == (16000,) else 2
+            os._exit(code)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert zenodo.fetched(".tar.gz") == [(200, None)]
+    assert rates(tmp_path / "tasks", NAMES[1]) == ["16000"]
+    assert [path.name for path in (tmp_path / DOWNLOADS).iterdir()] == ["tasks.lock.json"]
+
+
+def test_offline_and_a_folder_that_cannot_be_written_are_one_sentence(zenodo, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileError, match=r"file.* cannot be written.*Choose another folder"):
+        get(tmp_path / "file" / "tasks", "esc50")
+
+    def nobody(*_: object, **__: object) -> None:
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    with pytest.raises(HearModelsError, match=r"seems to be offline"):
+        get(tmp_path / "tasks", "esc50")
+    assert list((tmp_path / "tasks").iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------- fetched by hand
