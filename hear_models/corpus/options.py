@@ -84,7 +84,7 @@ def check_output(output: str | os.PathLike[str]) -> None:
     if path.suffix.lower() in OTHER_FILES and not path.is_dir():
         raise UsageError(
             f"{shown(output)} would be a folder with one .npz for each recording, and its name ends in {path.suffix}. "
-            f"Give a folder's name, such as {shown(path.with_suffix('').name)}, or one that ends in .parquet."
+            f"Give a folder's name, such as {shown(path.with_suffix(''))}, or one that ends in .parquet."
         )
 
 
