@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import shutil
 import time
@@ -34,7 +33,7 @@ from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture, window_ends_ms
 from hear_models.errors import FileError, HearModelsError, UsageError
-from hear_models.files import remove_left_over, shown, whole_file
+from hear_models.files import as_text, remove_left_over, shown, whole_file
 from hear_models.foreign import open_plain, reading, reason
 from hear_models.seals import UNSEALED, seal, verify_seal
 
