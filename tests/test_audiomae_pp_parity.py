@@ -137,7 +137,7 @@ def test_published_sizes_have_the_official_number_of_parameters(size):
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == PARAMETERS[size]
 
 
-CASES = {"a": (31, 20_000, "mix"), "b": (32, 40_000, "mix")}
+FULL_SIZE = {"a": (31, 20_000, "mix"), "b": (32, 40_000, "mix")}
 
 
 @pytest.mark.parametrize("size", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("base", "large"))])
@@ -153,8 +153,8 @@ def test_published_sizes_match_with_recipe_weights(tmp_path, size):
     golden, close = arrays(f"recipe_{size}"), TOLERANCE["AudioMAE++, published sizes"]
     for layout in LAYOUTS:
         model = audiomae_pp.load_model(str(tmp_path / "out.safetensors"), layout=layout, timestamps="official")
-        for case in {key.split("/")[0] for key in golden.files} & CASES.keys():
-            steps, times = model.get_timestamp_embeddings(clips([CASES[case]]))
+        for case in {key.split("/")[0] for key in golden.files} & FULL_SIZE.keys():
+            steps, times = model.get_timestamp_embeddings(clips([FULL_SIZE[case]]))
             n = steps.shape[1]
             assert n == int(golden[f"{case}/T"])
             assert float(times[0, -1]) == pytest.approx(float(golden[f"{case}/ts_last"]), abs=1e-3)
