@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hear_models.corpus.run import CorpusSummary
 
 
-@click.command(short_help="Embed audio files and folders.")
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATHS...")
 @click.option(
     "-o",

@@ -21,7 +21,7 @@ COMPARABLE = {judge.name: judge for judge in JUDGES.values() if judge.comparable
 PROBES = {judge.name.removeprefix("probe-"): judge for judge in JUDGES.values() if not judge.comparable}
 
 
-@click.command(short_help="Score models on the tasks of HEAR.")
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option(
     "--tasks-dir", required=True, type=click.Path(), metavar="DIR", help="Folder that holds the task folders."

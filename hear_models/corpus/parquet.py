@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import shutil
 import time
@@ -34,7 +33,7 @@ from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.rows import Rows
 from hear_models.corpus.settings import AudioFileState, EmbeddingSettings, refuse_mixture, window_ends_ms
 from hear_models.errors import FileError, HearModelsError, UsageError
-from hear_models.files import remove_left_over, shown, whole_file
+from hear_models.files import as_text, remove_left_over, shown, whole_file
 from hear_models.foreign import open_plain, reading, reason
 from hear_models.seals import UNSEALED, seal, verify_seal
 
@@ -91,7 +90,7 @@ class ParquetOutput:
 
     def is_done(self, source: AudioFile, info: AudioFileState) -> bool:
         """Whether the recording, unchanged since, has its rows in the table or in a part."""
-        found = self._done.get(_text(source.name))
+        found = self._done.get(as_text(source.name))
         return found is not None and info.is_that(str(self.table), found)
 
     def refuse_others(self, sources: Sequence[AudioFile]) -> None:
@@ -106,7 +105,7 @@ class ParquetOutput:
         try:
             with self._disk():
                 self._append(source, info, rows)
-            self._in_part.add(_text(source.name))
+            self._in_part.add(as_text(source.name))
         except BaseException:  # Ctrl-C too: a part that lacks rows of a recording must not count
             self._discard_part()
             raise
@@ -136,7 +135,7 @@ class ParquetOutput:
                 ends = window_ends_ms(times, self.settings.of(info.duration_s).window_s, info.duration_s)
             values = arrow.array(embeddings.reshape(-1))
             columns = [
-                arrow.array([_text(source.name)] * n, arrow.string()),
+                arrow.array([as_text(source.name)] * n, arrow.string()),
                 arrow.array(times),
                 *([arrow.array(ends)] if self.settings.kind == "scene" else []),
                 *([arrow.array(clock_times(began, times.tolist()), arrow.string())] if self.settings.clock else []),
@@ -326,11 +325,6 @@ def parts_of(table: Path) -> Path:
 
 
 _OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["path"]}
-
-
-def _text(name: str) -> str:
-    """A file name as text that Parquet takes: bytes that are no UTF-8 become \\x escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def import_pyarrow() -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ import torch
 from hear_models.corpus.discover import AudioFile
 from hear_models.corpus.segments import segments_sha256
 from hear_models.errors import UsageError
-from hear_models.files import shown
+from hear_models.files import as_text, shown
 from hear_models.pipeline.model import HearModel
 from hear_models.subjects.weights import is_trained, weights_sha256
 from hear_models.version import __version__
@@ -100,7 +100,7 @@ class AudioFileState:
 def _origin(source: AudioFile) -> str:
     """Where a recording came from, as text that any file takes."""
     where = source.origin or os.path.join(_real_folder(os.path.dirname(source.path)), os.path.basename(source.path))
-    return os.fsencode(where).decode("utf-8", "backslashreplace")
+    return as_text(where)
 
 
 @functools.lru_cache(maxsize=1024)

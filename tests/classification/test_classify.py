@@ -47,11 +47,6 @@ def recordings(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "classify-cache"))
-
-
 def run(*arguments: object):
     return CliRunner().invoke(command, [str(argument) for argument in arguments])
 

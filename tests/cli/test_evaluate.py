@@ -39,7 +39,7 @@ def test_a_quick_look_prints_a_table_and_marks_it_and_its_files(evaluate, tmp_pa
     (record,) = (tmp_path / "results").rglob("*.json")
     assert record.name == "not-comparable.probe-knn.seed-00.json"
     assert read_record(record).command[:3] == ["hear-models", "evaluate", "--tasks-dir"]
-    assert (tmp_path / "embeddings" / "heard_bands" / "tones-v1-full" / ".done.embeddings").exists()
+    assert (tmp_path / "task-embeddings" / "heard_bands" / "tones-v1-full" / ".done.embeddings").exists()
     assert evaluate("heard_bands", "--probe", "knn")[1].splitlines()[1].endswith("0 done, 1 kept, 0 failed")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hear_models.corpus import options, unfinished
 from hear_models.corpus.progress import Progress
@@ -23,6 +24,15 @@ from hear_models.pipeline.model import HearModel
 from hear_models.rereading.check import check
 
 Make = Callable[..., np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """With more of them the bits of so small a network follow from the size of its batch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_models.evaluation.runs.estimate import Estimate, Work, duration
-from hear_models.evaluation.runs.progress import Reporter, State, fit, lines
+from hear_models.evaluation.runs.estimate import Estimate, Work, bounds, duration, row_seconds
+from hear_models.evaluation.runs.progress import Reporter, State, fit, left, lines
 from hear_models.evaluation.runs.summary import RunSummary, SeedScores, plan_text, seeds_text, table
 
 LONG = "tfds_crema_d-1.0.0-full-of-words-without-an-end-and-more"
@@ -152,3 +152,16 @@ def test_what_is_no_result_is_marked_above_and_below_the_table_and_has_no_leader
 def test_seeds_are_said_in_short():
     assert seeds_text([42]) == "seed 42"
     assert seeds_text([0, 1, 2, 5, 7, 8]) == "seeds 0-2,5,7-8"
+
+
+def test_before_the_first_score_there_are_two_bounds(capsys):
+    works = [Work("judge:builtin", "esc50", 1000.0), Work("judge:builtin", "tfds", 3000.0)]
+    assert bounds(works, 0.001, 1) == (240.0, 2000.0)
+    assert bounds(works, 0.001, 2) == (180.0, 1500.0)  # not before the longest is done
+    assert 0 < row_seconds(8) < 1
+    reporter = Reporter(plain=True)
+    reporter.state.jobs = 2
+    reporter.scores_take(*bounds(works, 0.001, 2))
+    assert "2 to make: 3 min to 25 min for the scores; better known after the first" in capsys.readouterr().err
+    reporter.state.left_s = 40.0
+    assert left(reporter.state, 0.0).startswith("40 s left")

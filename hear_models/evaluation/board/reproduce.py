@@ -20,8 +20,7 @@ from hear_models.evaluation.board.choosing import Options
 from hear_models.evaluation.board.leaderboard import Board, build
 from hear_models.evaluation.board.published import NOT_REPRODUCED, REPRODUCED, PublishedTable, find
 from hear_models.evaluation.board.results import gather
-from hear_models.evaluation.judges.protocols import FIXED
-from hear_models.evaluation.runs.estimate import duration
+from hear_models.evaluation.runs.estimate import EPOCHS, duration, row_seconds
 from hear_models.evaluation.runs.planning import RunPlan, judging, make_plan
 from hear_models.evaluation.runs.progress import Reporter
 from hear_models.evaluation.runs.record import Record
@@ -39,8 +38,6 @@ from hear_models.zoo.fetch import PASSPORT
 
 PROBE_S = 2.0  # of sound that is embedded to measure
 PROBE_CLIPS = 4
-PROBE_ROWS = 1024  # a batch of the judge
-LONGEST = FIXED["max_epochs"][0]
 PACKAGES = ("hear-models", "torch", "numpy", "scikit-learn", "soxr", "soundfile", "safetensors", "numba", "pandas")
 
 
@@ -121,7 +118,7 @@ def outlook(request: Request, key: str, table: PublishedTable) -> Outlook:
         audio_s * embedding_s,
         _judging_s(planned, request),
         sum(judging(request, pair.task).units * len(pair.todo) for pair in planned.pairs)
-        * _row_s(dim)
+        * row_seconds(dim)
         / (request.jobs or cores()),
         clips * (4 * dim + 4096),  # a file a clip, in blocks
     )
@@ -138,7 +135,8 @@ def outlook_text(name: str, found: Outlook, request: Request) -> str:
         + (
             f"{duration(found.judging_s)} by the records that are there"
             if found.judging_s is not None
-            else f"{duration(found.epoch_s)} an epoch of all probes, measured now; each takes 60 to {LONGEST} epochs"
+            else f"{duration(found.epoch_s)} an epoch of all probes, measured now; "
+            f"each takes {EPOCHS[0]} to {EPOCHS[1]} epochs"
         ),
         f"room: {found.disk_bytes / 1e9:.2f} GB for embeddings",
     ]
@@ -171,25 +169,6 @@ def _measured(request: Request, device: str) -> tuple[float, int]:
     begin = time.perf_counter()
     scenes = model.get_scene_embeddings(clips).cpu()
     return (time.perf_counter() - begin) / (PROBE_CLIPS * PROBE_S), int(scenes.shape[1])
-
-
-def _row_s(dim: int) -> float:
-    """Seconds of training a probe on a row of an epoch, in one thread."""
-    import torch
-
-    threads = torch.get_num_threads()
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(PROBE_ROWS, dim, generator=generator)
-    with torch.random.fork_rng(devices=[]):
-        probe = torch.nn.Sequential(torch.nn.Linear(dim, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 50))
-    try:
-        torch.set_num_threads(1)
-        probe(rows).square().mean().backward()
-        begin = time.perf_counter()
-        probe(rows).square().mean().backward()
-        return (time.perf_counter() - begin) / PROBE_ROWS
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _judging_s(planned: RunPlan, request: Request) -> float | None:

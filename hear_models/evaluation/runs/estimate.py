@@ -1,10 +1,16 @@
-"""When a run will be done: from the times that its own jobs took, never from a guess made elsewhere."""
+"""When a run will be done: by the times of its own jobs; before the first of them, between two bounds measured here."""
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from hear_models.evaluation.judges.protocols import FIXED
+
+BATCH_ROWS = 1024  # of the judge
+EPOCHS = (60, FIXED["max_epochs"][0])  # of a probe: the patience of early stopping, and the longest
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,32 @@ class Estimate:
             rest = max(seconds - elapsed, 0.0)
             total, longest = total + rest, max(longest, rest)
         return max(total / max(1, at_once), longest)
+
+
+def row_seconds(dim: int) -> float:
+    """Seconds of training a probe on a row of an epoch, measured now, in one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(BATCH_ROWS, dim, generator=generator)
+    with torch.random.fork_rng(devices=[]):
+        probe = torch.nn.Sequential(torch.nn.Linear(dim, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 50))
+    try:
+        torch.set_num_threads(1)
+        probe(rows).square().mean().backward()
+        begin = time.perf_counter()
+        probe(rows).square().mean().backward()
+        return (time.perf_counter() - begin) / BATCH_ROWS
+    finally:
+        torch.set_num_threads(threads)
+
+
+def bounds(waiting: Iterable[Work], row_s: float, at_once: int) -> tuple[float, float]:
+    """Seconds that judging takes if every probe stops as early as it may, and if none stops before the end."""
+    works = [work.units * row_s for work in waiting]
+    side_by_side = max(sum(works) / max(1, at_once), max(works, default=0.0))
+    return side_by_side * EPOCHS[0], side_by_side * EPOCHS[1]
 
 
 def duration(seconds: float) -> str:

@@ -28,6 +28,7 @@ class State:
     jobs_done: int = 0
     running: list[tuple[str, float]] = field(default_factory=list)
     left_s: float | None = None
+    bounds_s: tuple[float, float] | None = None  # of all scores, while none of a kind was measured
     failed: int = 0
 
 
@@ -52,7 +53,10 @@ def lines(state: State, now: float, width: int = WIDTH) -> list[str]:
 def left(state: State, now: float) -> str:
     """ "7 min left, until 14:32" """
     if state.left_s is None:
-        return "time left: known when the first of its kind is done"
+        if state.bounds_s is None:
+            return "time left: known when the first of its kind is done"
+        least, most = state.bounds_s
+        return f"{duration(least)} to {duration(most)} for the scores; better known after the first"
     ends = time.localtime(now + state.left_s)
     at = time.strftime("%H:%M" if state.left_s < 20 * 3600 else "%a %d %b, %H:%M", ends)
     return f"{duration(state.left_s)} left, until {at}"
@@ -120,6 +124,13 @@ class Reporter:
         if self.plain and not reused:
             self.say(f"[{self.state.embeddings_done}/{self.state.embeddings}] embedded {name} ({duration(seconds)})")
         self.draw()
+
+    def scores_take(self, least: float, most: float) -> None:
+        """Bounds of the time for all scores, before the first of them is there."""
+        self.state.bounds_s = (least, most)
+        if self.plain:
+            self.say(f"{self.state.jobs} to make: {left(self.state, time.time())}")
+        self.draw(force=True)
 
     def scored(self, name: str, score: str, seconds: float) -> None:
         """A job ended well."""

@@ -21,7 +21,7 @@ from hear_models.errors import HearModelsError, UsageError
 from hear_models.evaluation.embeddings.extraction import Extraction, extract
 from hear_models.evaluation.embeddings.preflight import look_at_module
 from hear_models.evaluation.judges.table import find_judge
-from hear_models.evaluation.runs.estimate import Estimate, Work
+from hear_models.evaluation.runs.estimate import Estimate, Work, bounds, row_seconds
 from hear_models.evaluation.runs.jobs import Job, JobResult, record_file, run_job
 from hear_models.evaluation.runs.planning import ModelOnTask, RunPlan, embedding, judging, make_plan
 from hear_models.evaluation.runs.progress import Reporter
@@ -83,6 +83,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+TIMED = "builtin"  # the judge whose trainings `bounds` speaks of
+
+
 class _Evaluation:
     """The work that a plan leaves to do."""
 
@@ -94,6 +97,10 @@ class _Evaluation:
         self.busy: list[Job] = []  # another run does them: for the end
         self.meanwhile = overlaps(device)
         self.estimate = Estimate()
+        for pair in plan.pairs:
+            for record in pair.done.values():
+                if record.wall_s is not None:
+                    self.estimate.measured(judging(request, pair.task), record.wall_s)
         self.rows = {(row.slug, row.task): row for row in summary.rows}
 
     def go(self) -> None:
@@ -107,6 +114,7 @@ class _Evaluation:
             while self.to_embed:
                 slug = self.to_embed[0].subject.slug
                 self._embed_model([pair for pair in self.to_embed if pair.subject.slug == slug], workers)
+            self._tell_bounds(workers.count)
             # longest first, so that no core waits for one long job at the end
             ready, self.ready = sorted(self.ready, key=lambda job: -job.work.units), []
             for job in ready:
@@ -119,6 +127,14 @@ class _Evaluation:
                     workers.submit(replace(job, patient=True))
             while workers.left:
                 self._poll(workers, POLL_S)
+
+    def _tell_bounds(self, at_once: int) -> None:
+        """How long the scores may take, where nothing of their kind was measured and what runs is known."""
+        works = [job.work for job in self.ready]
+        if not works or self.request.judge != TIMED or self.estimate.left(works) is not None:
+            return
+        row_s = max(row_seconds(dim) for dim in {job.embeddings.dim for job in self.ready})
+        self.reporter.scores_take(*bounds(works, row_s, at_once))
 
     # ------------------------------------------------------------------------------------------------- embeddings
     def _embed_model(self, pairs: list[ModelOnTask], workers: Pool[Job]) -> None:
