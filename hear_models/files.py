@@ -143,12 +143,16 @@ class GrowingFile:
 
     def size(self) -> int:
         """Bytes that are there."""
-        return self.path.stat(follow_symlinks=False).st_size if self.path.is_file() else 0
+        with contextlib.suppress(OSError):
+            about = os.stat(self.path, follow_symlinks=False)
+            return about.st_size if stat.S_ISREG(about.st_mode) else 0
+        return 0
 
     def part_of(self) -> bytes | None:
         """What was noted when it was begun; None: nothing is there, or nobody knows what it is."""
-        with contextlib.suppress(OSError), open(self.note, "rb") as file:
-            return file.read(1 << 16)
+        with contextlib.suppress(OSError), os.fdopen(os.open(self.note, os.O_RDONLY | locks.NO_FOLLOW), "rb") as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file.read(1 << 16)
         return None
 
     def begin(self, note: bytes) -> None:
@@ -168,7 +172,7 @@ class GrowingFile:
 
     def finish(self) -> None:
         """Flush it, and give it its name. Raises OSError."""
-        with open(self.path, "rb+") as file:
+        with os.fdopen(os.open(self.path, os.O_RDWR | locks.NO_FOLLOW), "rb+") as file:
             os.fsync(file.fileno())
         os.replace(self.path, self.target)
         self.note.unlink(missing_ok=True)

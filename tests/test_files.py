@@ -13,6 +13,7 @@ import pytest
 from hear_models.errors import CheckpointError, FileError
 from hear_models.files import (
     allocate,
+    growing_file,
     is_left_over,
     make_folder,
     open_to_write,
@@ -106,6 +107,23 @@ def test_a_link_in_the_place_of_what_is_written_is_not_followed(tmp_path: Path):
         write_durably(tmp_path / "durable", b"ours")
     assert theirs.read_bytes() == b"theirs"
     assert (tmp_path / "whole").read_bytes() == b"ours" and (tmp_path / "mapped").stat().st_size == 10
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_what_an_unfinished_download_left_is_neither_waited_for_nor_followed(tmp_path: Path):
+    with growing_file(tmp_path / "a") as part:
+        os.mkfifo(part.note)
+        assert part.part_of() is None
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    with growing_file(tmp_path / "b") as part:
+        part.path.symlink_to(theirs)
+        assert part.size() == 0
+        with pytest.raises(OSError), part.appending() as file:
+            file.write(b"ours")
+        with pytest.raises(OSError):
+            part.finish()
+    assert theirs.read_text() == "theirs" and not (tmp_path / "b").exists()
 
 
 def test_a_folder_below_an_output_is_not_made_through_a_link_that_leads_out(tmp_path: Path):

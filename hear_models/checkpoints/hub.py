@@ -36,7 +36,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"(?!.*(--|\.\.))\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # as Git: no "..", no slash at an end, none of its special signs; so it cannot lead out of the cache
-REVISION = re.compile(r"(?!.*(\.\.|//|/\.|\.lock$))[\w.+=-](?:[\w./+=#%,-]*[\w+=#%,-])?")
+REVISION = re.compile(r"(?!.*(\.\.|//|/\.|\.lock$))[\w+=-](?:[\w./+=#%,-]*[\w+=#%,-])?")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hear_models.files import write_atomically
 from hear_models.foreign import parse_json, read_bytes, reading
 
 KEY = "hear_models_classifier"
-FORMAT = 2  # 1: no hidden layers
+FORMAT = 3  # 2: its digest was of the numbers alone; 1: no hidden layers
 LARGEST = 1 << 30
 ARRAYS = ("mean", "scale", "coef", "intercept")
 
@@ -42,8 +42,8 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
         "settings": classifier.settings,
         "figures": classifier.figures,
         "hidden": len(p.hidden),
-        "sha256": _digest(p),
     }
+    header["sha256"] = _digest(p, header)
     tensors = {name: np.ascontiguousarray(getattr(p, name)) for name in ARRAYS}
     for layer, (weight, bias) in enumerate(p.hidden):
         tensors |= {f"weight{layer}": np.ascontiguousarray(weight), f"bias{layer}": np.ascontiguousarray(bias)}
@@ -59,7 +59,7 @@ def load_classifier(path: Path) -> Classifier:
         length = int.from_bytes(data[:8], "little")
         outer = parse_json(data[8 : 8 + length])
         header = parse_json(outer["__metadata__"][KEY])
-        if header["format"] not in (1, FORMAT):
+        if header["format"] not in (1, 2, FORMAT):
             raise ValueError(f"it is of format {header['format']}; this version knows {FORMAT}")
         tensors = load(data)
         arrays = [tensors[name].astype(np.float32) for name in ARRAYS]
@@ -72,9 +72,13 @@ def load_classifier(path: Path) -> Classifier:
         probe = Probe(classes, bool(header["multilabel"]), mean, scale, coef, intercept, hidden)
         _check_shapes(probe)
         finite = all(np.isfinite(array).all() for array in (*arrays, *(part for layer in hidden for part in layer)))
-        if _digest(probe) != header["sha256"] or not finite:
-            raise ValueError("its numbers do not match its digest")
-        return Classifier(probe, dict(header["settings"]), dict(header["figures"]))
+        told = header.pop("sha256")
+        if _digest(probe, header if header["format"] == FORMAT else None) != told or not finite:
+            raise ValueError("it does not match its digest")
+        settings = dict(header["settings"])
+        if not isinstance(settings["model"], str) or not isinstance(settings.get("model_options", {}), dict):
+            raise ValueError("it does not say which model it is for")
+        return Classifier(probe, settings, dict(header["figures"]))
 
 
 def _check_shapes(probe: Probe) -> None:
@@ -88,8 +92,10 @@ def _check_shapes(probe: Probe) -> None:
         raise ValueError("its arrays do not fit each other")
 
 
-def _digest(probe: Probe) -> str:
-    digest = hashlib.sha256("\0".join(probe.classes).encode())
+def _digest(probe: Probe, header: dict[str, Any] | None) -> str:
+    """Of the numbers, and of all else that the file says (None: as older versions, of the names of classes)."""
+    said = "\0".join(probe.classes) if header is None else json.dumps(header, sort_keys=True)
+    digest = hashlib.sha256(said.encode())
     for name in ARRAYS:
         digest.update(np.ascontiguousarray(getattr(probe, name), np.float32).tobytes())
     for layer in probe.hidden:

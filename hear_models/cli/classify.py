@@ -113,7 +113,8 @@ def fit_command(
 def report_command(classifier: Path, plot: Path | None, as_json: bool) -> None:
     """Show what a classifier was worth when it was fitted."""
     from hear_models.classification.store import load_classifier
-    from hear_models.errors import UsageError
+    from hear_models.errors import FileError, UsageError
+    from hear_models.foreign import reading
 
     found = load_classifier(classifier)
     if plot is not None:
@@ -124,7 +125,8 @@ def report_command(classifier: Path, plot: Path | None, as_json: bool) -> None:
         if found.figures["confusion"] is None:
             raise UsageError("recordings may have several labels here, so there is no confusion matrix.")
         draw_confusion(plot, found.probe.classes, found.figures["confusion"])
-    _report(found.settings["model"], found.figures, as_json)
+    with reading(classifier, FileError, "Fit it again: hear-models classify fit.", what="a classifier"):
+        _report(found.settings["model"], found.figures, as_json)
 
 
 @command.command("predict")

@@ -40,12 +40,17 @@ def command(name: str, as_json: bool) -> None:
 
 
 def _print(key: str, value: Any, indent: str = "") -> None:
-    """One line per fact; nested tables are indented, long texts wrapped, what is unknown left out."""
+    """One line per fact; nested tables are indented, long texts wrapped, what is unknown left out.
+
+    Texts may be a stranger's: what a terminal would obey is escaped.
+    """
     import textwrap
+
+    from hear_models.checkpoints.pickle_data import printable
 
     if value is None or value == {} or key == "default":
         return
-    label = indent + LABELS.get(key, key.replace("_", " "))
+    label = indent + printable(LABELS.get(key, key.replace("_", " ")))
     if isinstance(value, dict):
         click.echo(label)
         for inner, content in value.items():
@@ -55,7 +60,8 @@ def _print(key: str, value: Any, indent: str = "") -> None:
         value = "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
-    text = f"{value} {UNITS[key]}" if key in UNITS else str(value)
+    text = " ".join((f"{value} {UNITS[key]}" if key in UNITS else str(value)).split())
+    text = printable(text, len(text))
     lines = textwrap.wrap(text, TEXT_WIDTH - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
     if len(label) >= LABEL_WIDTH:
         click.echo(label)

@@ -122,14 +122,14 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: 0 = done, 1 = work that failed, 2 = wrong use."""
-    warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
+    warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {_harmless(message)}", err=True)
     try:
         try:
             cli.main(prog_name="hear-models", standalone_mode=True)
         finally:
             sys.stdout.flush()  # here, not when Python ends: a full disk is told in one line
     except HearModelsError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_harmless(error)}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # of the machine: a full disk, a folder without permission
         if _was_printing(error):
@@ -140,6 +140,13 @@ def main() -> None:
             advice = "Check the path, its permissions and the free space."
             click.echo(f"error: {where}{error.strerror or error}. {advice}", err=True)
         sys.exit(1)
+
+
+def _harmless(message: object) -> str:
+    """A message as it is, but for what a terminal would obey: names in it may be a stranger's."""
+    from hear_models.checkpoints.pickle_data import printable
+
+    return "\n".join(printable(line, len(line)) for line in str(message).split("\n"))
 
 
 def _was_printing(error: OSError) -> bool:

@@ -24,9 +24,13 @@ from typing import Any
 from hear_models.corpus.discover import AudioFile, Failure, Segment
 from hear_models.errors import UsageError
 from hear_models.files import shown
-from hear_models.foreign import read_text
+from hear_models.foreign import open_plain, read_text, reading
 
 LARGEST_TABLE = 1 << 30  # bytes
+LARGEST_PARQUET = (
+    64 << 20
+)  # bytes that a Parquet table unfolds to, some million rows; Python holds them in ten times that
+ROWS_AT_ONCE = 1000
 PATHS = ("path", "begin path", "begin file", "file", "filename")
 STARTS = ("start_s", "begin time (s)", "start (s)")
 ENDS = ("end_s", "end time (s)", "end (s)")
@@ -139,7 +143,8 @@ def _rows(table: Path) -> list[Row]:
     if not lines:
         return []
     separator = next((mark for mark in "\t;," if mark in lines[0]), ",")
-    cells = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator))
+    with reading(table, UsageError, ADVICE, what="a table of segments"):
+        cells = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator))
     header = [name.strip().lower() for name in cells[0]]
     if separator == "\t" and len(header) >= 2 and _is_number(header[0]) and _is_number(header[1]):  # Audacity
         return [{"start_s": row[0], "end_s": row[1] if len(row) > 1 else ""} for row in cells]
@@ -148,7 +153,6 @@ def _rows(table: Path) -> list[Row]:
 
 def _parquet_rows(table: Path) -> list[Row]:
     from hear_models.corpus.parquet import import_pyarrow
-    from hear_models.foreign import open_plain, reading
 
     _, parquet = import_pyarrow()
     known = {*PATHS, *STARTS, *ENDS, OFFSET}
@@ -158,8 +162,22 @@ def _parquet_rows(table: Path) -> list[Row]:
         parquet.ParquetFile(file) as reader,
     ):
         names = [name for name in reader.schema_arrow.names if name.lower() in known]
-        found = reader.read(columns=names).to_pylist()
+        found: list[Row] = []
+        n_bytes = 0
+        for batch in reader.iter_batches(ROWS_AT_ONCE, columns=names):
+            n_bytes += sum(map(_unfolded, batch.columns))
+            if n_bytes > LARGEST_PARQUET:
+                raise ValueError(f"it unfolds to more than {LARGEST_PARQUET:,} bytes")
+            found += batch.to_pylist()
     return [{name.lower(): value for name, value in row.items()} for row in found]
+
+
+def _unfolded(column: Any) -> int:
+    """Bytes of a column's values; at most, where Arrow keeps each text once."""
+    texts = getattr(column, "dictionary", None)
+    if texts is None:
+        return int(column.nbytes)
+    return len(column) * max((len(str(text)) for text in texts.to_pylist()), default=0)
 
 
 def _time(row: Row, names: Sequence[str], table: str | os.PathLike[str], number: int) -> float:

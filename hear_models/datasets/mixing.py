@@ -11,10 +11,9 @@ from pathlib import Path
 from hear_models.datasets.jams import mixture_as_jams, read_jams
 from hear_models.datasets.library import Library
 from hear_models.datasets.mixtures import MOST_EVENTS, SAMPLE_RATE, Mixture, render, sixteen_bits, soundscapes
-from hear_models.datasets.writing import claim_folder, write_flac
+from hear_models.datasets.writing import claim_folder, seconds_in, write_flac
 from hear_models.errors import FileError, UsageError
 from hear_models.files import make_folder, unwritable, write_atomically
-from hear_models.foreign import is_plain
 from hear_models.locks import inside, only_writer
 
 OFFICIAL_SEED = 123
@@ -84,7 +83,7 @@ def _write(
     with only_writer(inside(output), output, "folder"):
         for name, mixture in named:
             path = output / f"{name}.flac"
-            if not is_plain(path):
+            if seconds_in(path) is None:
                 samples = sixteen_bits(render(mixture), official)
                 _make_folder(output, path.parent)
                 write_atomically(output / f"{name}.txt", annotation_text(mixture).encode())

@@ -21,7 +21,7 @@ from hear_models.datasets.gise51 import AUDIO_SUFFIXES, LabelledClip, packed_cli
 from hear_models.datasets.writing import claim_folder
 from hear_models.errors import FileError, InputError, UsageError
 from hear_models.files import shown, whole_file
-from hear_models.foreign import is_plain, open_plain, parse_json
+from hear_models.foreign import open_plain, parse_json
 from hear_models.locks import inside, only_writer
 
 SUFFIX = ".tar"
@@ -59,10 +59,19 @@ def write_shards(
         rest, shard, done = iter(clips), 0, 0
         while some := list(islice(rest, per_shard)):
             path = output / f"shard-{shard:06d}{SUFFIX}"
-            if not is_plain(path):
+            if not _is_whole(path):
                 _write_shard(path, some, done)
             shard, done = shard + 1, done + len(some)
             yield done
+
+
+def _is_whole(path: Path) -> bool:
+    """False for a shard that is not there, was cut, or has a damaged table."""
+    try:
+        with open_plain(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            return bool(tar.getnames())
+    except (tarfile.TarError, FileError, OSError, EOFError, UnicodeError):
+        return False
 
 
 def _write_shard(path: Path, clips: Iterable[LabelledClip], first: int) -> None:

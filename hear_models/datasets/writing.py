@@ -44,21 +44,34 @@ def write_flac(
 
 
 def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
-    """Note in `folder` what is made there; raise `UsageError` if it already holds a corpus made with other settings."""
+    """Note in `folder` what is made there.
+
+    Raises UsageError: it holds a corpus made with other settings, or another run writes to it. FileError.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder} cannot be made ({error.strerror}). Choose another folder.") from error
     note = folder / SETTINGS_FILE
     text = json.dumps(settings, sort_keys=True)
-    if note.exists():
-        if (found := read_text(note)) != text:
+    with only_writer(inside(folder), folder, "folder"):
+        if not note.exists():
+            write_atomically(note, text.encode())
+        elif (found := read_text(note)) != text:
             raise UsageError(
                 f"{folder} holds a corpus made with other settings ({found}). "
                 "Choose another folder, or the same settings to go on with it."
             )
-        return
-    write_atomically(note, text.encode())
+
+
+def seconds_in(path: Path) -> float | None:
+    """How long a finished recording is by its header; None: it is not there, or damaged, and is to be made again."""
+    import soundfile
+
+    if is_plain(path):
+        with suppress(soundfile.LibsndfileError):
+            return float(soundfile.info(path).duration)
+    return None
 
 
 def write_corpus(
@@ -76,13 +89,11 @@ def write_corpus(
     that index is left out, then and always. Ends in the same set of files whatever `workers` is. Raises
     `HearModelsError` if the first 200 indices give nothing.
     """
-    import soundfile
 
     def one(index: int) -> float:
         path = folder / f"{index // FILES_PER_FOLDER:03d}" / f"{name}_{index:06d}.flac"
-        if is_plain(path):
-            with suppress(soundfile.LibsndfileError):  # damaged: made again
-                return float(soundfile.info(path).duration)
+        if (seconds := seconds_in(path)) is not None:
+            return seconds
         audio = make(index)
         if audio is None:
             return 0.0

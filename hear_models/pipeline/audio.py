@@ -206,7 +206,7 @@ def segments_of(
     """Yield the parts [start_s, end_s) of a recording, float32 [samples], in their order: that of their starts.
 
     Parts that overlap are decoded once, and no more is held than they reach over. One that ends past the end of the
-    recording is shorter. Raises as `read_audio`, also for a part that begins past the end.
+    recording is shorter. Raises as `read_audio`, also for a part that begins past the end or has too many samples.
     """
     _check_rate(sample_rate)
     edges = [
@@ -236,6 +236,11 @@ def _cut(
         while there < end and (block := next(blocks, None)) is not None:
             waiting.append(block)
             there += len(block)
+            if min(there, end) - start > LONGEST_SAMPLES:
+                raise AudioFileError(
+                    f"{shown(recording.path)}: a segment from {start / sample_rate:g} s on is longer than "
+                    f"{LONGEST_SAMPLES / sample_rate / 3600:.1f} hours. Cut it into several in the table."
+                )
         held = (np.concatenate([held, *waiting]) if waiting else held)[start - begin :]
         waiting, begin = [], start
         if not len(held):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.errors import FileError, HearModelsError, UsageError
-from hear_models.foreign import LFS_POINTER, read_json, read_text
+from hear_models.foreign import LFS_POINTER, open_plain, read_json, read_text
 from hear_models.tasks.known_tasks import known_tasks
 from hear_models.tasks.origin import Content, origin_of
 
@@ -322,9 +322,9 @@ def _told(path: Path, error: FileError) -> str:
 def begins_with_mark(path: Path) -> bool:
     """Whether a text begins with a byte order mark, as editors on Windows write it."""
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             return file.read(3) == codecs.BOM_UTF8
-    except OSError:
+    except (FileError, OSError):
         return False
 
 

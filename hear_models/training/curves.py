@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_models.errors import UsageError
-from hear_models.files import write_atomically
+from hear_models.files import make_folder, write_atomically
 from hear_models.foreign import read_bytes, reading
 from hear_models.pictures import new_figure, save_figure
 from hear_models.training.run import Run
@@ -70,6 +70,8 @@ class Events:
     """TensorBoard's events of a run, from update `step` on: those of later updates, from before, no longer count."""
 
     def __init__(self, run: Run, step: int) -> None:
+        """Raises OSError for a link that leads out of the run's folder."""
+        make_folder(run.output, run.output / EVENTS)
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer: Any = SummaryWriter(str(run.output / EVENTS), purge_step=step + 1)

@@ -178,6 +178,8 @@ def cached_features(
         with only_writer(beside(kept.index), kept.index, "--cache", wait=report):
             if not kept.index.exists():
                 kept.write(name, features)
+            else:
+                kept.verify()
             starts, mapped, sha256 = kept.read()
     except OSError as error:
         raise FileError(unwritable(error.filename or cache, error, "Give another --cache, or make room.")) from error
@@ -226,6 +228,11 @@ class Kept:
     def _describe(self, sha256: str, index: bytes) -> None:
         about = {"sha256": sha256, "file": self.data.name, "index_sha256": hashlib.sha256(index).hexdigest()}
         write_atomically(self.about, json.dumps(about, indent=1).encode())
+
+    def verify(self) -> None:
+        """FileError unless every byte is as it was computed; what an older version kept has no digests yet."""
+        if self.about.exists():
+            verify_features(self.index)
 
     def read(self) -> tuple[np.ndarray, np.ndarray, str]:
         """(starts, features mapped into memory, their sha256), checked by sizes; FileError says what to delete."""

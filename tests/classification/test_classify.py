@@ -168,6 +168,26 @@ def test_a_file_that_was_altered_is_refused(recordings, tmp_path):
             load_classifier(tmp_path / f"{name}.classifier")
 
 
+@pytest.mark.parametrize(("old", "new"), [(b"mwmae", b"mwmaf"), (b"false", b"true "), (b"groups", b"gruups")])
+def test_what_a_classifier_says_of_itself_is_as_it_was_written(old, new, tmp_path):
+    x, targets = rings(40, 0)
+    probe = fit_probe(x, targets, [str(i // 4) for i in range(40)], ("in", "out"), False)
+    save_classifier(tmp_path / "a", Classifier(probe, {"model": "mwmae"}, {"groups": 3}))
+    data = (tmp_path / "a").read_bytes()
+    assert data.count(old) == 1
+    (tmp_path / "a").write_bytes(data.replace(old, new))
+    with pytest.raises(FileError, match="does not match its digest"):
+        load_classifier(tmp_path / "a")
+
+
+def test_a_classifier_without_figures_is_one_sentence(tmp_path):
+    x, targets = rings(40, 0)
+    probe = fit_probe(x, targets, [str(i // 4) for i in range(40)], ("in", "out"), False)
+    save_classifier(tmp_path / "a", Classifier(probe, {"model": "mwmae"}, {}))
+    done = run("report", tmp_path / "a")
+    assert isinstance(done.exception, FileError) and "is no classifier" in str(done.exception)
+
+
 def test_recordings_that_cannot_be_read_are_named(recordings, tmp_path):
     import shutil
 
@@ -238,7 +258,7 @@ def test_the_papers_probe_learns_what_a_linear_one_cannot_and_is_kept_as_it_is(t
     plane = fit_probe(x, targets, groups, ("in", "out"), False)
     assert (plane.chances(new).argmax(1) == said.argmax(1)).mean() < 0.75
     np.testing.assert_array_equal(fit_mlp(x, targets, groups, ("in", "out"), False).coef, probe.coef)
-    save_classifier(tmp_path / "a", Classifier(probe, {}, {}))
+    save_classifier(tmp_path / "a", Classifier(probe, {"model": "a"}, {}))
     np.testing.assert_array_equal(load_classifier(tmp_path / "a").probe.chances(new), probe.chances(new))
     data = bytearray((tmp_path / "a").read_bytes())
     data[len(data) // 2] ^= 1  # in the hidden layer

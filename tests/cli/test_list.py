@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from hear_models.checkpoints.safetensors_file import write_checkpoint
 from hear_models.zoo import list_models
 from hear_models.zoo.convert import convert
 
@@ -105,3 +107,17 @@ def test_info_of_a_damaged_file_is_an_error(run, converted, tmp_path):
 def test_wrong_use_exits_with_2(run, arguments, said):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "") and said in err
+
+
+def test_a_terminal_obeys_nothing_in_a_strangers_header(tmp_path, run):
+    path = tmp_path / "a.safetensors"
+    notes = {
+        "recipe\nverified  yes\x1b[2J": "\x1b]0;title\x07\rtrained   yes",
+        "list": ["\x1b[31m"],
+        "\x9b2J": {"\x1b": 1},
+    }
+    write_checkpoint(path, family="mwmae", config={"encoder_depth": 1}, tensors={"a": torch.ones(2)}, notes=notes)
+    code, out, _ = run("info", str(path))
+    assert code == 0 and "title" in out
+    assert all(letter.isprintable() for letter in out.replace("\n", ""))
+    assert "\nverified  yes" not in out

@@ -16,6 +16,7 @@ import soundfile
 
 import hear_models
 from hear_models.corpus.run import embed_files
+from hear_models.corpus.segments import read_segments
 from hear_models.errors import UsageError
 from hear_models.pipeline.audio import read_audio
 from hear_models.pipeline.model import HearModel
@@ -245,6 +246,19 @@ def test_a_table_of_segments_in_and_out_as_parquet(corpus: Path, tmp_path: Path,
     np.testing.assert_allclose(found["embedding"].to_pylist()[2], want, rtol=1e-4, atol=1e-5)
 
 
+def test_a_small_parquet_table_that_unfolds_without_end_is_refused(tmp_path: Path, monkeypatch) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    monkeypatch.setattr("hear_models.corpus.segments.LARGEST_PARQUET", 1 << 20)
+    paths = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(20_000, np.int32)), ["a" * 100])
+    table = {"path": paths, "start_s": np.zeros(20_000), "end_s": np.ones(20_000)}
+    pq.write_table(pyarrow.table(table), tmp_path / "in.parquet")
+    assert (tmp_path / "in.parquet").stat().st_size < 5_000
+    with pytest.raises(UsageError, match="it unfolds to more than 1,048,576 bytes"):
+        read_segments(tmp_path / "in.parquet")
+
+
 def test_labels_of_audacity_are_about_the_one_recording(corpus: Path, tmp_path: Path, tiny: HearModel) -> None:
     (tmp_path / "labels.txt").write_text("0.5\t1.5\tdog\n\\\t100\t2000\n0.25\t0.75\t\n")
     summary = embed_files([corpus / "a.wav"], tmp_path / "out", tiny, segments=tmp_path / "labels.txt")
@@ -264,6 +278,7 @@ def test_labels_of_audacity_are_about_the_one_recording(corpus: Path, tmp_path: 
         ("path,start\na.wav,1\n", "row 0 has no start_s"),
         ("path,start_s,end_s\na.wav,1\n", "row 0 has no end_s"),
         ("path,start_s,end_s\n", "holds no segments"),
+        ('path,start_s,end_s\n"' + "a" * 200_000 + '",0,1\n', "is no table of segments: .*field"),
         ("", "holds no segments"),
     ],
 )

@@ -131,6 +131,12 @@ def test_soundscapes_of_a_folder_are_repeatable_and_go_on_where_they_stopped(tmp
     assert len(names) == 19 and names == sorted(path.name for path in (tmp_path / "b").iterdir())
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    first = min((tmp_path / "a").glob("*.flac"))
+    whole = first.read_bytes()
+    for damaged in (b"", b"x" + whole[1:]):
+        first.write_bytes(damaged)
+        list(write_mixtures(CORPUS / "fg", CORPUS / "bg", tmp_path / "a", 6))
+        assert first.read_bytes() == whole
     clips = mixture_folder(tmp_path / "a")
     assert [list(clip.labels) for clip in clips] == [mixture.labels for mixture in written]
     assert {len(mixture.events) for mixture in written} <= {1, 2, 3}

@@ -73,6 +73,10 @@ def test_packing_goes_on_where_it_stopped_and_nowhere_else(tmp_path):
     first = tmp_path / "shard-000000.tar"
     before = first.stat().st_mtime_ns
     assert list(write_shards(clips, tmp_path, 2, about)) == [2, 4] and first.stat().st_mtime_ns == before
+    whole = first.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 3], b"x" + whole[1:]):
+        first.write_bytes(damaged)
+        assert list(write_shards(clips, tmp_path, 2, about)) == [2, 4] and first.read_bytes() == whole
     with pytest.raises(UsageError, match="other settings"):
         list(write_shards(clips, tmp_path, 3))
     with pytest.raises(UsageError, match="other settings"):  # more clips: the last shard would lack some of them

@@ -8,6 +8,7 @@ import soundfile
 
 from hear_models.datasets.writing import claim_folder, write_corpus, write_flac
 from hear_models.errors import HearModelsError, UsageError
+from hear_models.locks import inside, only_writer
 
 
 def make(index: int) -> np.ndarray | None:
@@ -82,6 +83,14 @@ def test_another_corpus_does_not_get_into_the_same_folder(tmp_path):
     claim_folder(tmp_path, {"seed": 1, "kind": "speech"})
     with pytest.raises(UsageError, match="other settings"):
         claim_folder(tmp_path, {"kind": "speech", "seed": 2})
+
+
+def test_a_folder_that_another_run_writes_to_is_not_claimed(tmp_path):
+    """Two runs that begin at once would both find it empty, and note what the other does not make."""
+    pytest.importorskip("fcntl")
+    with only_writer(inside(tmp_path), tmp_path), pytest.raises(UsageError, match="Another run"):
+        claim_folder(tmp_path, {"seed": 1})
+    assert contents(tmp_path) == {}
 
 
 def test_a_failed_write_leaves_nothing_and_says_so(tmp_path):

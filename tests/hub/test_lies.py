@@ -101,7 +101,17 @@ def test_others_in_the_same_process_are_left_alone(hub):
 
 
 @pytest.mark.parametrize(
-    "text", ["hf://a/b@/", "hf://a/b@/etc", "hf://a/b@x/", "hf://a/b@x//y", "hf://a/b@../x", "hf://a/b@x/.y"]
+    "text",
+    [
+        "hf://a/b@/",
+        "hf://a/b@/etc",
+        "hf://a/b@x/",
+        "hf://a/b@x//y",
+        "hf://a/b@../x",
+        "hf://a/b@x/.y",
+        "hf://a/b@.",
+        "hf://a/b@./x",
+    ],
 )
 def test_a_revision_that_leads_out_of_the_cache_is_no_address(text):
     with pytest.raises(UsageError, match="is no address on the Hub"):

@@ -163,6 +163,17 @@ class Counting:
             yield block
 
 
+def test_a_segment_is_no_longer_than_what_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte of silence in a FLAC file is days long, and a table may ask for all of it."""
+    soundfile.write(tmp_path / "a.flac", np.zeros(8000 * 60), 8000)
+    monkeypatch.setattr("hear_models.pipeline.audio.LONGEST_SAMPLES", 5 * RATE)
+    recording = open_recording(tmp_path / "a.flac")
+    assert [len(part) for part in segments_of(recording, RATE, [(0.0, 5.0), (56.0, 1e9)])] == [5 * RATE, 4 * RATE]
+    for end in (5.1, 1e9):
+        with pytest.raises(AudioFileError, match=r"a segment from 1 s on is longer than .* hours\. Cut it"):
+            list(segments_of(open_recording(tmp_path / "a.flac"), RATE, [(1.0, 1.0 + end)]))
+
+
 @pytest.mark.parametrize("rate", [RATE, 22050])
 def test_segments_are_the_slices_of_the_whole_and_overlaps_are_decoded_once(tmp_path: Path, rate: int) -> None:
     samples = np.random.default_rng(1).uniform(-0.5, 0.5, rate * 60).astype(np.float32)

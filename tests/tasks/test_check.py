@@ -324,6 +324,15 @@ def test_a_clip_that_is_no_plain_file_is_broken(stroke, kind):
     assert "broken at 16000 Hz: no plain file" in texts(stroke)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", ["task_metadata.json", "labelvocabulary.csv", "fold00.json"])
+def test_a_table_that_is_no_plain_file_is_not_waited_for(stroke, name, kind):
+    (stroke / name).unlink()
+    os.mkfifo(stroke / name) if kind == "pipe" else (stroke / name).symlink_to("/dev/zero")
+    assert f"{name} is no plain file" in texts(stroke)
+
+
 def test_resampling_goes_through_no_link_and_makes_clips_anew_that_were_cut(stroke, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (stroke / ".48000.part").symlink_to(tmp_path / "elsewhere", target_is_directory=True)

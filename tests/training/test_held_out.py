@@ -139,6 +139,15 @@ def test_a_log_that_is_none_is_a_sentence(tmp_path):
         curves.write_curves(tmp_path / "log.jsonl", tmp_path)
 
 
+def test_events_are_not_written_through_a_link(tmp_path):
+    for name in ("run", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run" / "tensorboard").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(OSError, match="leads out"):
+        curves.Events(Run(tmp_path / "run", (), tensorboard=True), 0)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_events_for_tensorboard(corpus, tmp_path):
     run = Run(tmp_path / "run", (corpus,), tensorboard=True)
     try:

@@ -190,6 +190,8 @@ def test_features_are_checked_by_their_digest(recipe, run):
     data.write_bytes(changed)
     with pytest.raises(FileError, match="does not match its digest"):
         verify_features(index)
+    with pytest.raises(FileError, match=r"Delete .*computed again"):
+        pretrain(recipe, run, silent)
 
 
 def test_a_log_with_damaged_lines_is_no_obstacle(recipe, run):
