@@ -151,3 +151,13 @@ def tiny_wheel(folder: Path, name: str) -> Path:
         )
         wheel.writestr(f"{info}/RECORD", "")
     return path
+
+
+def test_a_module_that_lies_in_the_current_folder_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "pip.py").write_text("open('ran', 'w')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "cache").mkdir()
+    with (tmp_path / "cache" / "build.log").open("w") as log:
+        environment._run([sys.executable, "-m", "pip", "--version"], log)
+    assert not list(tmp_path.rglob("ran"))

@@ -130,6 +130,7 @@ def _run(command: list[str], output: TextIO, **environment: str) -> None:
         stdout=output,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
+        cwd=Path(output.name).parent,  # `-m` looks into the current folder first: a stranger's pip.py must not run
         env={**inherited, **environment},
         start_new_session=True,
     )
