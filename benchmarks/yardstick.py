@@ -28,7 +28,7 @@ def plain_scene(model: Any, audio: Tensor) -> Tensor:
 def plain_encode(model: Any, unit: Tensor) -> Tensor:
     """A unit [1, positions, bands] → steps [1, steps, dim]."""
     blocks = getattr(model, "blocks", None)
-    if blocks is None or not hasattr(blocks[0], "attn"):
+    if blocks is None or not (hasattr(blocks[0], "attn") and hasattr(blocks[0], "mlp")):
         return model.encode(unit)
     first = blocks[0]
     tokens = through_plain_blocks(
