@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from hear_models.cli.networks import DEVICE, MODEL, SETTINGS, UNTRAINED, load_network
-from hear_models.cli.reading import SKIP_BAD, WINDOW, report_failures, telling, window_of
+from hear_models.cli.reading import INDEX, SKIP_BAD, WINDOW, report_failures, telling, window_of
 from hear_models.cli.terminal import ProgressLine, stopping_with
 
 
@@ -46,12 +46,7 @@ from hear_models.cli.terminal import ProgressLine, stopping_with
 )
 @click.option("--clip", "clip_s", type=float, default=3.0, show_default=True, metavar="SECONDS", help="Of a clip.")
 @click.option("--title", metavar="TEXT", help="Of the page.  [default: the folder's name]")
-@click.option(
-    "--index",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Keep embeddings there.  [default: the cache folder]",
-)
+@INDEX
 @MODEL
 @SETTINGS
 @DEVICE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -22,6 +23,12 @@ WINDOW = click.option(
     type=click.FloatRange(0),
     metavar="SECONDS",
     help="Read window by window, at constant memory; 0: whole.  [default: recordings longer than 5 min]",
+)
+INDEX = click.option(
+    "--index",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep embeddings there.  [default: the cache folder]",
 )
 SKIP_BAD = click.option("--skip-bad", is_flag=True, help="List what cannot be read, and exit with 0 if anything could.")
 

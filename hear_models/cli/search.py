@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hear_models.cli.networks import DEVICE, MODEL, SETTINGS, UNTRAINED, load_network
-from hear_models.cli.reading import SKIP_BAD, WINDOW, report_failures, telling, window_of
+from hear_models.cli.reading import INDEX, SKIP_BAD, WINDOW, report_failures, telling, window_of
 from hear_models.cli.terminal import ProgressLine, stopping_with
 
 if TYPE_CHECKING:
@@ -36,12 +36,7 @@ NAME_WIDTH, NAME_WIDTH_BESIDE_TIMES = 64, 43
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.csv", help="Write a table."
 )
-@click.option(
-    "--index",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Keep embeddings there.  [default: the cache folder]",
-)
+@INDEX
 @MODEL
 @SETTINGS
 @DEVICE

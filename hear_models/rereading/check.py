@@ -114,23 +114,17 @@ def _is_embeddings(path: Path) -> bool:
 
 
 def _is_index(path: Path) -> bool:
-    if path.suffix != SUFFIX:
-        return False
-    try:
-        with open_plain(path) as file:
-            return is_sealed(file, at_end=True)
-    except (FileError, OSError):
-        return False
+    return path.suffix == SUFFIX and _is_sealed(path, at_end=True)
 
 
 def _is_state(path: Path) -> bool:
-    if path.suffix != ".safetensors":
-        return False
-    if path.name == STATE:
-        return True
+    return path.suffix == ".safetensors" and (path.name == STATE or _is_sealed(path, at_end=False))
+
+
+def _is_sealed(path: Path, at_end: bool) -> bool:
     try:
         with open_plain(path) as file:
-            return is_sealed(file, at_end=False)
+            return is_sealed(file, at_end=at_end)
     except (FileError, OSError):
         return False
 
