@@ -164,9 +164,10 @@ class Leaf(PooledFilters):
         lowpasses = self.lowpasses(dtype)[:, None]
 
         def pool(energies: Tensor, first: int, last: int) -> Tensor:
-            if energies.shape[2] == last - first:  # one frame: quicker than a convolution
-                return (energies * lowpasses[:, 0, first:last]).sum(2, keepdim=True)
-            return conv1d(energies, lowpasses[..., first:last], stride=self.hop_samples, groups=self.n_filters)
+            if last - first == self.window_samples:
+                return conv1d(energies, lowpasses, stride=self.hop_samples, groups=self.n_filters)
+            parts = energies.unfold(2, last - first, self.hop_samples)  # a convolution would copy the energies first
+            return (parts * lowpasses[..., first:last]).sum(3)
 
         return pool
 

@@ -70,6 +70,6 @@ def running_mean(energies: Tensor, smooth: Tensor) -> Tensor:
     mean = energies[:, 0]
     means = []
     for frame in energies.unbind(1):
-        mean = smooth * frame + (1 - smooth) * mean
+        mean = torch.lerp(mean, frame, smooth)
         means.append(mean)
     return torch.stack(means, dim=1)

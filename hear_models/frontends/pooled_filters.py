@@ -14,10 +14,10 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from hear_models.frontends.filtering import Domain, FilterBank, Framing, block_samples, pool_responses, smooth_length
+from hear_models.frontends.filtering import Domain, Framing, block_samples, pool_responses
 from hear_models.frontends.waveform import check_waveform
+from hear_models.frontends.window_ends import EndFilters
 from hear_models.frontends.windows import Windows, check_windows, window_squares
 from hear_models.layers.padding import same_padding
 
@@ -26,7 +26,6 @@ from hear_models.layers.padding import same_padding
 Pool = Callable[[Tensor, int, int], Tensor]
 
 WINDOWS_AT_ONCE = 16  # are yielded together
-ENDS_AT_ONCE = 2  # are filtered together on a CPU: their responses stay in a core's cache
 # Rounding in a block of an FFT is in proportion to the loudest sound in it. A window whose sum of squares is below this
 # share of what it has with its surroundings is filtered alone, or it would hear the rounding of its neighbours.
 QUIET = 1e-3
@@ -143,31 +142,28 @@ class PooledFilters(nn.Module):
         borders = sorted({0, self.window_samples, *(tap for end in ends for tap in end.kept)})
         parts = self._pooled(audio[None], list(pairwise(borders)))[0].unflatten(1, (-1, self.n_filters)).unbind(1)
 
-        def joined(first: int, last: int) -> Tensor:  # taps → [windows, n_filters, frames]
-            frames = reduce(self.join, parts[borders.index(first) : borders.index(last)])
-            return frames.unfold(0, length // hop, step // hop)
+        def joined(first: int, last: int) -> Tensor:  # taps → [windows, frames, n_filters]
+            frames = reduce(self.join, parts[borders.index(first) : borders.index(last)]).contiguous()
+            return frames.unfold(0, length // hop, step // hop).transpose(1, 2)
 
         whole = joined(0, self.window_samples)
-        kept = [joined(*end.kept)[:, :, end.frame] if end.keeps else None for end in ends]
+        kept = [joined(*end.kept)[:, end.frame] if end.keeps else None for end in ends]
         windows = audio.unfold(0, length, step)
         reach = math.ceil(block_samples(len(audio), self.window_samples, self.domain) / hop)
         own, around = (window_squares(audio, length, step, hop, beside) for beside in (0, reach))
+        alone = own < QUIET * around
         with torch.autocast(audio.device.type, enabled=False):
-            block = block_samples(4 * half, self.window_samples, self.domain) and smooth_length(6 * half)
-            bank = FilterBank(self.kernels(audio.dtype), block)
+            at_ends = EndFilters(self.kernels(audio.dtype))
             pool = self.pooling(audio.dtype)
             for first in range(0, len(windows), WINDOWS_AT_ONCE):
                 some = slice(first, first + WINDOWS_AT_ONCE)
-                cut = self._responses_at_ends(windows[some], bank)
-                frames = list(whole[some].unbind(2))
+                cut = torch.cat([self.rectify(responses) for responses in at_ends(windows[some])])
+                pooled = whole[some].clone(memory_format=torch.contiguous_format)
                 for end, rest in zip(ends, kept, strict=True):
-                    again = pool(cut[end.side][..., end.cut], *end.taps)[..., 0]
-                    frames[end.frame] = again if rest is None else self.join(rest[some], again)
-                pooled = torch.stack(frames, dim=1)
-                alone = own[some] < QUIET * around[some]
-                if bool(alone.any()):
-                    pooled = pooled.clone()
-                    pooled[alone] = self.pooled(windows[some][alone])
+                    again = pool(cut[:, end.side, :, end.cut], *end.taps)[..., 0]
+                    pooled[:, end.frame] = again if rest is None else self.join(rest[some], again)
+                if bool(alone[some].any()):
+                    pooled[alone[some]] = self.pooled(windows[some][alone[some]])
                 yield Windows(pooled, own[some])
 
     def _ends(self, length: int) -> list[End]:
@@ -187,15 +183,3 @@ class PooledFilters(nn.Module):
                     End(frame, 1, slice(here - cut, stop - cut), (here - start, stop - start), (0, max(0, cut - start)))
                 )
         return ends
-
-    def _responses_at_ends(self, windows: Tensor, bank: FilterBank) -> tuple[Tensor, Tensor]:
-        """Windows [windows, samples] → rectified responses to the first and to the last half filter's length.
-
-        Silence stands outside, as at the ends of a clip.
-        """
-        half = self.window_samples // 2
-        first, last = pad(windows[:, : 2 * half], (half, 0)), pad(windows[:, -2 * half :], (0, half))
-        rows = torch.cat([first, last])
-        together = ENDS_AT_ONCE if rows.device.type == "cpu" else len(rows)
-        start, end = torch.cat([self.rectify(bank(some)) for some in rows.split(together)]).chunk(2)
-        return start, end

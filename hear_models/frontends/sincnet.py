@@ -137,9 +137,9 @@ class SincNet(PooledFilters):
         """Maxima."""
 
         def pool(rectified: Tensor, first: int, last: int) -> Tensor:
-            if rectified.shape[2] == last - first:  # one frame: quicker than a window that could move
-                return rectified.amax(2, keepdim=True)
-            return max_pool1d(rectified, last - first, self.hop_samples)
+            if last - first == self.window_samples:
+                return max_pool1d(rectified, last - first, self.hop_samples)
+            return rectified.unfold(2, last - first, self.hop_samples).amax(3)  # max_pool1d would copy them first
 
         return pool
 
