@@ -111,7 +111,7 @@ class Model(HearModel):
     def __init__(self, config: Config | None = None, *, timestamps: str = "centres", seed: int | None = 0) -> None:
         super().__init__(timestamps)
         self.build(config or Config(), UncentredLogMel(n_mels=(config or Config()).n_filters), seed)
-        self.normalise = Standardise(ddof=0, eps=1e-7)
+        self.normalise = Standardise(ddof=0, eps=1e-7, along=(-2, -1))
 
     def build(self, config: Config, frontend: nn.Module, seed: int | None, filters_first: bool = False) -> None:
         """Everything but the front end, which comes ready; `filters_first`: images as leaf-pytorch has them."""
@@ -173,7 +173,7 @@ class Model(HearModel):
         return self._normalised(self.frontend(windows))
 
     def _normalised(self, features: Tensor) -> Tensor:
-        return features if self.normalise is None else torch.stack([self.normalise(unit) for unit in features])
+        return features if self.normalise is None else self.normalise(features)
 
     def units(self, clip: Tensor, plan: Plan, statistics: Statistics | None = None) -> Iterator[Tensor]:
         """The features [frames, bands] of every window: as `window_features` of each, but frames are shared.
@@ -186,7 +186,7 @@ class Model(HearModel):
         for pooled, squares in frontend.pooled_windows(samples, c.window_samples, c.hop_samples):
             if c.level == "window":
                 level = squares.clamp_min(LEAST_SQUARES) ** (frontend.degree / 2)
-                pooled = (pooled / level[:, None, None]).float()
+                pooled = pooled / level[:, None, None].float()
             yield from self._normalised(frontend.compress(pooled))
 
     def _frontend(self) -> FrontEnd:

@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from hear_models.frontends.filtering import Domain, Framing, block_samples, pool_responses
 from hear_models.frontends.waveform import check_waveform
 from hear_models.frontends.window_ends import EndFilters
-from hear_models.frontends.windows import Windows, check_windows, window_squares
+from hear_models.frontends.windows import WINDOWS_AT_ONCE, Windows, check_windows, cut_windows, window_squares
 from hear_models.layers.padding import same_padding
 
 # rectified responses [clips, filters, samples] that begin with the tap `first` of a frame and end with the tap before
 # `last` of another, first, last → [clips, filters, frames] of those taps alone
 Pool = Callable[[Tensor, int, int], Tensor]
 
-WINDOWS_AT_ONCE = 16  # are yielded together
 # Rounding in a block of an FFT is in proportion to the loudest sound in it. A window whose sum of squares is below this
 # share of what it has with its surroundings is filtered alone, or it would hear the rounding of its neighbours.
 QUIET = 1e-3
@@ -144,7 +143,7 @@ class PooledFilters(nn.Module):
 
         def joined(first: int, last: int) -> Tensor:  # taps → [windows, frames, n_filters]
             frames = reduce(self.join, parts[borders.index(first) : borders.index(last)]).contiguous()
-            return frames.unfold(0, length // hop, step // hop).transpose(1, 2)
+            return cut_windows(frames, length // hop, step // hop)
 
         whole = joined(0, self.window_samples)
         kept = [joined(*end.kept)[:, end.frame] if end.keeps else None for end in ends]

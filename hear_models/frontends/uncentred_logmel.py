@@ -11,9 +11,9 @@ from torch.nn.functional import pad
 from hear_models.errors import UsageError
 from hear_models.frontends.filterbanks import mel_filter_bank
 from hear_models.frontends.waveform import check_waveform
-from hear_models.frontends.windows import Windows, check_windows, window_squares
+from hear_models.frontends.windows import WINDOWS_AT_ONCE, Windows, check_windows, cut_windows, window_squares
 
-WINDOWS_AT_ONCE = 16  # are yielded together
+FRAMES_AT_ONCE = 100  # of those that windows share; their spectra stay in a core's cache
 RANGE = (1e-8, 1e8)  # of mel energies before the logarithm
 
 
@@ -72,7 +72,7 @@ class UncentredLogMel(nn.Module):
         audio = check_waveform(audio).float()
         if audio.shape[1] < self.min_samples:
             raise UsageError(f"audio has {audio.shape[1]} samples. Give at least {self.min_samples}, or pad it.")
-        return self._energies(self._reflected(audio))
+        return self._energies(self._frames(self._reflected(audio)))
 
     def compress(self, pooled: Tensor) -> Tensor:
         """Mel energies, any shape → their natural logarithm, held in a range."""
@@ -95,28 +95,33 @@ class UncentredLogMel(nn.Module):
             audio: [samples]; `length` + a multiple of `step`, both multiples of the hop.
             length, step: in samples.
         """
-        hop, half = self.hop_samples, self.n_fft // 2
-        check_windows(len(audio), length, step, hop, self.n_fft + self.window_samples)
+        hop, half, n_fft = self.hop_samples, self.n_fft // 2, self.n_fft
+        check_windows(len(audio), length, step, hop, n_fft + self.window_samples)
         audio = check_waveform(audio[None])[0].float()
         early = -(-half // hop)  # frames that see the reflected start
         late = (length - self.window_samples + half) // hop + 1  # the first frame that sees the reflected end
-        inner = self._energies(audio[None, early * hop - half :])[0].unfold(0, late - early, step // hop)
+        shared = self._frames(audio[None, early * hop - half :])[0].split(FRAMES_AT_ONCE)
+        inner = cut_windows(torch.cat([self._energies(frames) for frames in shared]), late - early, step // hop)
         squares = window_squares(audio, length, step, hop)
         windows = audio.unfold(0, length, step)
         for first in range(0, len(windows), WINDOWS_AT_ONCE):
             some = slice(first, first + WINDOWS_AT_ONCE)
-            reflected = self._reflected(windows[some])
-            start = self._energies(reflected[:, : (early - 1) * hop + self.window_samples])
-            end = self._energies(reflected[:, late * hop :])
-            yield Windows(torch.cat([start, inner[some].transpose(1, 2), end], dim=1), squares[some])
+            start, end = self._reflected(windows[some, :n_fft]), self._reflected(windows[some, -n_fft:])
+            first_frames = self._frames(start)[:, :early]
+            last_frames = self._frames(end[:, late * hop - (length - n_fft) :])
+            at_ends = self._energies(torch.cat([first_frames, last_frames], dim=1))
+            yield Windows(torch.cat([at_ends[:, :early], inner[some], at_ends[:, early:]], dim=1), squares[some])
 
     def _reflected(self, audio: Tensor) -> Tensor:
         """[clips, samples] → the same with half an FFT reflected on both sides."""
         return pad(audio[:, None], (self.n_fft // 2, self.n_fft // 2), mode="reflect")[:, 0]
 
-    def _energies(self, audio: Tensor) -> Tensor:
-        """Mel energies of the frames within [clips, samples], nothing added around them."""
-        frames = audio.unfold(1, self.window_samples, self.hop_samples) * self.window  # [clips, frames, window]
-        spectrum = torch.fft.rfft(frames, self.n_fft)  # zeros follow the window
+    def _frames(self, audio: Tensor) -> Tensor:
+        """The frames within [clips, samples], nothing added around them: [clips, frames, window]."""
+        return audio.unfold(1, self.window_samples, self.hop_samples)
+
+    def _energies(self, frames: Tensor) -> Tensor:
+        """Mel energies of frames [..., window], [..., n_mels]."""
+        spectrum = torch.fft.rfft(frames * self.window, self.n_fft)  # zeros follow the window
         power = spectrum.real.square() + spectrum.imag.square()
         return power @ self.mel_filters

@@ -9,6 +9,8 @@ from torch.nn.functional import pad
 
 from hear_models.errors import UsageError
 
+WINDOWS_AT_ONCE = 16  # are yielded together
+
 
 class Windows(NamedTuple):
     """Some consecutive windows of a clip: frames before compression [windows, frames, filters], float64 [windows]."""
@@ -24,6 +26,11 @@ def check_windows(n_samples: int, length: int, step: int, hop: int, shortest: in
             f"windows of {length} samples every {step} do not suit {n_samples} samples in frames of {hop}. "
             f"Give multiples of {hop}, at least {shortest}, and pad the clip."
         )
+
+
+def cut_windows(frames: Tensor, length: int, step: int) -> Tensor:
+    """Frames [frames, filters] → a view of every `length` of them, `step` apart, [windows, length, filters]."""
+    return frames.unfold(0, length, step).transpose(1, 2)
 
 
 def window_squares(audio: Tensor, length: int, step: int, hop: int, beside: int = 0) -> Tensor:

@@ -56,8 +56,9 @@ class Standardise:
         scale: False takes only the mean away.
         constant_below: a standard deviation under it counts as constant.
         mean, std: of scope "fixed".
-        along: of scope "clip", the axis whose elements have a mean and a deviation together: -2 standardises each band
-            over the frames, -1 each frame over its bands; in a batch of windows each has its own. None: all together.
+        along: of scope "clip", the axes whose elements have a mean and a deviation together: -2 standardises each band
+            over the frames, -1 each frame over its bands; in a batch of windows each has its own, with (-2, -1) for all
+            its features. None: all together.
     """
 
     ddof: int = 1
@@ -67,7 +68,7 @@ class Standardise:
     constant_below: float = CONSTANT_BELOW
     mean: float = 0.0
     std: float = 1.0
-    along: int | None = None
+    along: int | tuple[int, ...] | None = None
 
     @classmethod
     def fixed(cls, statistics: Any) -> Standardise:
@@ -84,8 +85,9 @@ class Standardise:
         if self.scope == "fixed":
             return ((exact - self.mean) / (self.std + self.eps)).to(features.dtype)
         if self.along is not None:
-            apart = exact - exact.mean(self.along, keepdim=True)
-            variance = apart.square().sum(self.along, keepdim=True) / max(1, exact.shape[self.along] - self.ddof)
+            mean = exact.mean(self.along, keepdim=True)
+            apart, together = exact - mean, exact.numel() // mean.numel()
+            variance = apart.square().sum(self.along, keepdim=True) / max(1, together - self.ddof)
             return (apart * self._scale_of(variance)).to(features.dtype)
         if statistics is None:
             statistics = Statistics.of(exact)
