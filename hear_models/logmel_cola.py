@@ -82,10 +82,12 @@ class FrontEnd(Protocol):
     """What a front end has, so that windows that overlap share their frames."""
 
     hop_samples: int
-    degree: int
 
     def pooled_windows(self, audio: Tensor, length: int, step: int) -> Iterator[Windows]:
         """Windows of one clip [samples]; see `frontends/pooled_filters.py`."""
+
+    def of_unit_norm(self, pooled: Tensor, squares: Tensor) -> Tensor:
+        """The same for windows divided by their root of the sum of squares [windows]."""
 
     def compress(self, pooled: Tensor) -> Tensor:
         """From pooled values [windows, frames, bands] to features."""
@@ -185,8 +187,7 @@ class Model(HearModel):
         samples = cut(self.prepare_clip(clip)[:, None], first.start, last.start + last.length, plan.fill)[:, 0]
         for pooled, squares in frontend.pooled_windows(samples, c.window_samples, c.hop_samples):
             if c.level == "window":
-                level = squares.clamp_min(LEAST_SQUARES) ** (frontend.degree / 2)
-                pooled = pooled / level[:, None, None].float()
+                pooled = frontend.of_unit_norm(pooled, squares.clamp_min(LEAST_SQUARES))
             yield from self._normalised(frontend.compress(pooled))
 
     def _frontend(self) -> FrontEnd:

@@ -82,6 +82,10 @@ class PooledFilters(nn.Module):
         """Pooled values [clips, frames, n_filters] → the output, the same shape."""
         raise NotImplementedError
 
+    def of_unit_norm(self, pooled: Tensor, squares: Tensor) -> Tensor:
+        """What `pooled` gives for windows whose sums of squares are [windows] → for the same with a sum of 1."""
+        return pooled / squares.pow(self.degree / 2).to(pooled.dtype)[:, None, None]
+
     def framing(self, n_samples: int) -> Framing:
         """The windows that are pooled to frames, in a clip of `n_samples`."""
         window, hop = self.window_samples, self.hop_samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -14,7 +15,8 @@ from hear_models.frontends.waveform import check_waveform
 from hear_models.frontends.windows import WINDOWS_AT_ONCE, Windows, check_windows, cut_windows, window_squares
 
 FRAMES_AT_ONCE = 100  # of those that windows share; their spectra stay in a core's cache
-RANGE = (1e-8, 1e8)  # of mel energies before the logarithm
+RANGE = (math.log(1e-8), math.log(1e8))  # of the logarithms of mel energies
+SMALLEST = torch.finfo(torch.float32).tiny  # of mel energies: digital silence has a logarithm too
 
 
 class UncentredLogMel(nn.Module):
@@ -26,7 +28,6 @@ class UncentredLogMel(nn.Module):
     No normalisation: the recipe standardises each clip afterwards, (x - mean) / (std + 1e-7) with std over n.
     """
 
-    degree = 2  # the power of the audio's level with which mel energies grow
     mel_filters: Tensor
     window: Tensor
 
@@ -68,15 +69,19 @@ class UncentredLogMel(nn.Module):
         return 1 + (n_samples + 2 * (self.n_fft // 2) - self.window_samples) // self.hop_samples
 
     def pooled(self, audio: Tensor) -> Tensor:
-        """Audio [clips, samples], at least `min_samples` → mel energies [clips, frames, n_mels]: quadratic."""
+        """Audio [clips, samples], at least `min_samples` → log-mel [clips, frames, n_mels], of any size."""
         audio = check_waveform(audio).float()
         if audio.shape[1] < self.min_samples:
             raise UsageError(f"audio has {audio.shape[1]} samples. Give at least {self.min_samples}, or pad it.")
-        return self._energies(self._frames(self._reflected(audio)))
+        return self._log_energies(self._frames(self._reflected(audio)))
+
+    def of_unit_norm(self, pooled: Tensor, squares: Tensor) -> Tensor:
+        """What `pooled` gives for windows whose sums of squares are [windows] → for the same with a sum of 1."""
+        return pooled - squares.log().to(pooled.dtype)[:, None, None]
 
     def compress(self, pooled: Tensor) -> Tensor:
-        """Mel energies, any shape → their natural logarithm, held in a range."""
-        return pooled.clamp(*RANGE).log()
+        """Logarithms of mel energies, any shape → the same, held in a range."""
+        return pooled.clamp(*RANGE)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Audio [clips, samples] at `sample_rate`, range [-1, 1] → log-mel [clips, frames, n_mels], float32.
@@ -95,22 +100,22 @@ class UncentredLogMel(nn.Module):
             audio: [samples]; `length` + a multiple of `step`, both multiples of the hop.
             length, step: in samples.
         """
-        hop, half, n_fft = self.hop_samples, self.n_fft // 2, self.n_fft
-        check_windows(len(audio), length, step, hop, n_fft + self.window_samples)
+        hop, half = self.hop_samples, self.n_fft // 2
+        check_windows(len(audio), length, step, hop, self.n_fft + self.window_samples)
         audio = check_waveform(audio[None])[0].float()
         early = -(-half // hop)  # frames that see the reflected start
         late = (length - self.window_samples + half) // hop + 1  # the first frame that sees the reflected end
+        samples = torch.arange(length, dtype=torch.float64, device=audio.device)
+        behind = self._frames(self._reflected(samples[None]))[0].long()  # each frame, [frames, window]
+        at_ends = torch.cat([behind[:early], behind[late:]])
         shared = self._frames(audio[None, early * hop - half :])[0].split(FRAMES_AT_ONCE)
-        inner = cut_windows(torch.cat([self._energies(frames) for frames in shared]), late - early, step // hop)
+        inner = cut_windows(torch.cat([self._log_energies(some) for some in shared]), late - early, step // hop)
         squares = window_squares(audio, length, step, hop)
         windows = audio.unfold(0, length, step)
         for first in range(0, len(windows), WINDOWS_AT_ONCE):
             some = slice(first, first + WINDOWS_AT_ONCE)
-            start, end = self._reflected(windows[some, :n_fft]), self._reflected(windows[some, -n_fft:])
-            first_frames = self._frames(start)[:, :early]
-            last_frames = self._frames(end[:, late * hop - (length - n_fft) :])
-            at_ends = self._energies(torch.cat([first_frames, last_frames], dim=1))
-            yield Windows(torch.cat([at_ends[:, :early], inner[some], at_ends[:, early:]], dim=1), squares[some])
+            ends = self._log_energies(windows[some][:, at_ends])
+            yield Windows(torch.cat([ends[:, :early], inner[some], ends[:, early:]], dim=1), squares[some])
 
     def _reflected(self, audio: Tensor) -> Tensor:
         """[clips, samples] → the same with half an FFT reflected on both sides."""
@@ -120,8 +125,8 @@ class UncentredLogMel(nn.Module):
         """The frames within [clips, samples], nothing added around them: [clips, frames, window]."""
         return audio.unfold(1, self.window_samples, self.hop_samples)
 
-    def _energies(self, frames: Tensor) -> Tensor:
-        """Mel energies of frames [..., window], [..., n_mels]."""
+    def _log_energies(self, frames: Tensor) -> Tensor:
+        """Logarithm of the mel energies of frames [..., window], [..., n_mels]."""
         spectrum = torch.fft.rfft(frames * self.window, self.n_fft)  # zeros follow the window
         power = spectrum.real.square() + spectrum.imag.square()
-        return power @ self.mel_filters
+        return (power @ self.mel_filters).clamp_min(SMALLEST).log()
