@@ -12,9 +12,10 @@ use.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from common import machine
@@ -36,12 +37,17 @@ def alternating(works: list[Callable[[], object]], turns: int) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
+def batches(units: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """16 units at a time, as the flow stacks them for a pass."""
+    while some := list(itertools.islice(units, 16)):
+        yield torch.stack(some)
+
+
 def alone(embed: bool, model: logmel_cola.Model, clip: torch.Tensor, plan: Plan) -> None:
     """Every window by itself, 16 in a pass."""
     with torch.inference_mode():
-        windows = torch.stack(list(HearModel.units(model, clip, plan)))
-        for some in windows.split(16):
-            features = model.window_features(some)
+        for windows in batches(HearModel.units(model, clip, plan)):
+            features = model.window_features(windows)
             if embed:
                 model.encode(features)
 
@@ -49,9 +55,9 @@ def alone(embed: bool, model: logmel_cola.Model, clip: torch.Tensor, plan: Plan)
 def shared(embed: bool, model: logmel_cola.Model, clip: torch.Tensor, plan: Plan) -> None:
     """As the HEAR functions do it."""
     with torch.inference_mode():
-        for some in torch.stack(list(model.units(clip, plan))).split(16):
+        for features in batches(model.units(clip, plan)):
             if embed:
-                model.encode(some)
+                model.encode(features)
 
 
 def main() -> None:

@@ -108,13 +108,15 @@ class UncentredLogMel(nn.Module):
         samples = torch.arange(length, dtype=torch.float64, device=audio.device)
         behind = self._frames(self._reflected(samples[None]))[0].long()  # each frame, [frames, window]
         at_ends = torch.cat([behind[:early], behind[late:]])
+        at_ends = torch.where(at_ends < self.n_fft, at_ends, at_ends - (length - 2 * self.n_fft))  # of both ends alone
         shared = self._frames(audio[None, early * hop - half :])[0].split(FRAMES_AT_ONCE)
         inner = cut_windows(torch.cat([self._log_energies(some) for some in shared]), late - early, step // hop)
         squares = window_squares(audio, length, step, hop)
         windows = audio.unfold(0, length, step)
         for first in range(0, len(windows), WINDOWS_AT_ONCE):
             some = slice(first, first + WINDOWS_AT_ONCE)
-            ends = self._log_energies(windows[some][:, at_ends])
+            both = torch.cat([windows[some, : self.n_fft], windows[some, -self.n_fft :]], dim=1)
+            ends = self._log_energies(both.index_select(1, at_ends.flatten()).unflatten(1, at_ends.shape))
             yield Windows(torch.cat([ends[:, :early], inner[some], ends[:, early:]], dim=1), squares[some])
 
     def _reflected(self, audio: Tensor) -> Tensor:

@@ -86,9 +86,10 @@ class Standardise:
             return ((exact - self.mean) / (self.std + self.eps)).to(features.dtype)
         if self.along is not None:
             mean = exact.mean(self.along, keepdim=True)
-            apart, together = exact - mean, exact.numel() // mean.numel()
-            variance = apart.square().sum(self.along, keepdim=True) / max(1, together - self.ddof)
-            return (apart * self._scale_of(variance)).to(features.dtype)
+            together = exact.numel() // mean.numel()
+            exact = exact - mean  # under one name: of many windows the first is not kept in memory
+            variance = exact.square().sum(self.along, keepdim=True) / max(1, together - self.ddof)
+            return (exact * self._scale_of(variance)).to(features.dtype)
         if statistics is None:
             statistics = Statistics.of(exact)
         if not self.scale:
