@@ -113,7 +113,7 @@ class Model(HearModel):
     def __init__(self, config: Config | None = None, *, timestamps: str = "centres", seed: int | None = 0) -> None:
         super().__init__(timestamps)
         self.build(config or Config(), UncentredLogMel(n_mels=(config or Config()).n_filters), seed)
-        self.normalise = Standardise(ddof=0, eps=1e-7, along=(-2, -1))
+        self.normalise = Standardise(ddof=0, eps=1e-7, along=(-2, -1), double=False)
 
     def build(self, config: Config, frontend: nn.Module, seed: int | None, filters_first: bool = False) -> None:
         """Everything but the front end, which comes ready; `filters_first`: images as leaf-pytorch has them."""

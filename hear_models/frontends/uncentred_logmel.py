@@ -106,8 +106,8 @@ class UncentredLogMel(nn.Module):
         early = -(-half // hop)  # frames that see the reflected start
         late = (length - self.window_samples + half) // hop + 1  # the first frame that sees the reflected end
         samples = torch.arange(length, dtype=torch.float64, device=audio.device)
-        behind = self._frames(self._reflected(samples[None]))[0].long()  # each frame, [frames, window]
-        at_ends = torch.cat([behind[:early], behind[late:]])
+        behind = self._frames(self._reflected(samples[None]))[0]  # each frame, [frames, window]
+        at_ends = torch.cat([behind[:early], behind[late:]]).long()
         at_ends = torch.where(at_ends < self.n_fft, at_ends, at_ends - (length - 2 * self.n_fft))  # of both ends alone
         shared = self._frames(audio[None, early * hop - half :])[0].split(FRAMES_AT_ONCE)
         inner = cut_windows(torch.cat([self._log_energies(some) for some in shared]), late - early, step // hop)
