@@ -145,12 +145,15 @@ class PooledFilters(nn.Module):
         borders = sorted({0, self.window_samples, *(tap for end in ends for tap in end.kept)})
         parts = self._pooled(audio[None], list(pairwise(borders)))[0].unflatten(1, (-1, self.n_filters)).unbind(1)
 
-        def joined(first: int, last: int) -> Tensor:  # taps → [windows, frames, n_filters]
-            frames = reduce(self.join, parts[borders.index(first) : borders.index(last)]).contiguous()
-            return cut_windows(frames, length // hop, step // hop)
+        def joined(taps: tuple[int, int], rows: slice) -> Tensor:  # → [rows, n_filters]
+            first, last = map(borders.index, taps)
+            return reduce(self.join, [part[rows] for part in parts[first:last]])
 
-        whole = joined(0, self.window_samples)
-        kept = [joined(*end.kept)[:, end.frame] if end.keeps else None for end in ends]
+        whole = cut_windows(joined((0, self.window_samples), slice(None)).contiguous(), length // hop, step // hop)
+        until = (len(audio) - length) // hop + 1  # behind the last window's first frame
+        kept = [
+            joined(end.kept, slice(end.frame, end.frame + until, step // hop)) if end.keeps else None for end in ends
+        ]
         windows = audio.unfold(0, length, step)
         reach = math.ceil(block_samples(len(audio), self.window_samples, self.domain) / hop)
         own, around = (window_squares(audio, length, step, hop, beside) for beside in (0, reach))
