@@ -84,7 +84,7 @@ class PooledFilters(nn.Module):
 
     def of_unit_norm(self, pooled: Tensor, squares: Tensor) -> Tensor:
         """What `pooled` gives for windows whose sums of squares are [windows] → for the same with a sum of 1."""
-        return pooled / squares.pow(self.degree / 2).to(pooled.dtype)[:, None, None]
+        return (pooled / squares.pow(self.degree / 2)[:, None, None]).to(pooled.dtype)  # squares are float64
 
     def framing(self, n_samples: int) -> Framing:
         """The windows that are pooled to frames, in a clip of `n_samples`."""

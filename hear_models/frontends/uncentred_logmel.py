@@ -77,7 +77,7 @@ class UncentredLogMel(nn.Module):
 
     def of_unit_norm(self, pooled: Tensor, squares: Tensor) -> Tensor:
         """What `pooled` gives for windows whose sums of squares are [windows] → for the same with a sum of 1."""
-        return pooled - squares.log().to(pooled.dtype)[:, None, None]
+        return pooled - squares.log()[:, None, None].to(pooled.dtype)
 
     def compress(self, pooled: Tensor) -> Tensor:
         """Logarithms of mel energies, any shape → the same, held in a range."""

@@ -53,6 +53,47 @@ def test_other_sizes_of_windows_and_hops_work_too():
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
+def test_the_level_of_a_window_can_be_taken_away_afterwards(name):
+    frontend, audio = FRONT_ENDS[name](), 30 * noise(4800)
+    windows = audio.unfold(0, 3200, 320)
+    with torch.no_grad():
+        found = frontend.of_unit_norm(*joined(frontend, audio, 3200, 320))
+        alone = frontend.pooled(windows / windows.norm(dim=1, keepdim=True))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, alone, rtol=1e-4, atol=2e-6 * float(alone.abs().max()))
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_gradients_are_those_of_every_window_alone(name):
+    frontend = FRONT_ENDS[name]()
+
+    def gradients(pooled_of) -> list[torch.Tensor]:
+        audio = noise(3200).requires_grad_()
+        pooled = pooled_of(audio)
+        weights = torch.rand(pooled.shape, generator=torch.Generator().manual_seed(0))
+        wanted = [audio, *(p for key, p in frontend.named_parameters() if key in ("filters", "lowpass"))]
+        return list(torch.autograd.grad((pooled * weights).sum(), wanted))
+
+    shared = gradients(lambda audio: joined(frontend, audio, 1600, 320)[0])
+    alone = gradients(lambda audio: frontend.pooled(audio.unfold(0, 1600, 320)))
+    for ours, theirs in zip(shared, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+
+
+def test_log_mels_of_a_long_clip_are_made_in_pieces(monkeypatch):
+    """Spectra of all frames at once would take half a gigabyte for twenty minutes."""
+    rows, rfft = [], torch.fft.rfft
+
+    def counted(frames, n):
+        rows.append(frames.numel() // frames.shape[-1])
+        return rfft(frames, n)
+
+    monkeypatch.setattr(torch.fft, "rfft", counted)
+    list(FRONT_ENDS["logmel"]().pooled_windows(noise(160_000), 3200, 800))
+    assert max(rows) <= 16 * 7 and sum(rows) == 997 + 7 * 197
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
 @pytest.mark.parametrize(
     ("samples", "length", "step"),
     [(3300, 1600, 160), (3200, 1500, 160), (3200, 1600, 100), (800, 1600, 160), (640, 320, 160)],

@@ -218,6 +218,19 @@ def test_constant_features_become_zeros_and_others_unit_variance():
     assert abs(float(x.mean())) < 1e-6 and float(x.std()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("double", [True, False])
+def test_windows_standardised_together_are_those_alone(double):
+    """To the bit: a loud window, or a silent one, is nothing to its neighbours."""
+    windows = torch.randn(5, 7, 80, generator=torch.Generator().manual_seed(0)) - 9
+    windows[1], windows[3] = windows[1] * 1e6, -15.942385
+    normalise = Standardise(ddof=0, eps=1e-7, along=(-2, -1), double=double)
+    found = normalise(windows)
+    for window, one in zip(windows, found, strict=True):
+        assert torch.equal(one, normalise(window[None])[0]) and torch.equal(one, normalise(window))
+        torch.testing.assert_close(one, Standardise(ddof=0, eps=1e-7)(window), rtol=1e-5, atol=1e-5)
+    assert found[3].eq(0).all()
+
+
 def test_audio_whose_sum_overflows_is_still_finite_audio():
     loud = torch.full((300,), 3e38)
     assert not loud.sum().isfinite()
