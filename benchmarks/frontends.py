@@ -6,9 +6,9 @@
     python benchmarks/frontends.py --learning --clips 32          LEAF's gradient, filtering again against autograd
 
 A row: milliseconds of a forward pass of the whole front end (median of the turns, both domains in turn), how many
-times faster the frequency domain is, then the same for a forward and a backward pass; with `--learning` a forward and a
-backward pass of LEAF, with autograd keeping all responses and with a gradient that filters again. Speed does not depend on what
-the parameters are. Exit status: 0 measured, 2 wrong use.
+times faster the frequency domain is, then the same for a forward and a backward pass; with `--learning` a forward and
+a backward pass of LEAF, with autograd keeping all responses and with a gradient that filters again. Speed does not
+depend on what the parameters are. Exit status: 0 measured, 2 wrong use.
 """
 
 from __future__ import annotations
