@@ -3,10 +3,12 @@
     python benchmarks/frontends.py                                LEAF and SincNet, 0.96 s and 10 s, one clip
     python benchmarks/frontends.py --seconds 0.96 --clips 16 --filters 40
     python benchmarks/frontends.py --crossover                    where a clip or a filter is too short to gain
+    python benchmarks/frontends.py --learning --clips 32          LEAF's gradient, filtering again against autograd
 
 A row: milliseconds of a forward pass of the whole front end (median of the turns, both domains in turn), how many
-times faster the frequency domain is, then the same for a forward and a backward pass. Speed does not depend on what
-the parameters are. Exit status: 0 measured, 2 wrong use.
+times faster the frequency domain is, then the same for a forward and a backward pass; with `--learning` a forward and
+a backward pass of LEAF, with autograd keeping all responses and with a gradient that filters again. Speed does not
+depend on what the parameters are. Exit status: 0 measured, 2 wrong use.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import torch
 from common import machine
 
 from hear_models.frontends import Leaf, SincNet
+from hear_models.frontends.pooled_filters import PooledFilters
 
 FRONT_ENDS: dict[str, type[Leaf] | type[SincNet]] = {"leaf": Leaf, "sincnet": SincNet}
 DOMAINS = ("time", "frequency")
@@ -57,6 +60,18 @@ def row(name: str, samples: int, clips: int, filters: int, window: int, turns: i
     return f"| {name} | {samples} | {clips} | {filters} x {window} | {' | '.join(cells)} |"
 
 
+def learning(samples: int, clips: int, filters: int, turns: int) -> str:
+    """A line of the table of `--learning`."""
+    audio = 0.1 * torch.randn(clips, samples, generator=torch.Generator().manual_seed(0))
+    model = Leaf(filters)
+
+    def train(pooled: Callable[[Leaf, torch.Tensor], torch.Tensor]) -> None:
+        model.compress(pooled(model, audio)).sum().backward()
+
+    kept, again = medians([lambda p=p: train(p) for p in (PooledFilters.pooled, Leaf.pooled)], turns)
+    return f"| {samples} | {clips} | {filters} | {kept:.0f} | {again:.0f} | {kept / again:.2f} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, nargs="+", default=[0.96, 10.0], help="lengths of the clips")
@@ -65,9 +80,17 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--crossover", action="store_true", help="short clips and short filters instead")
+    parser.add_argument("--learning", action="store_true", help="LEAF's gradient instead")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(machine())
+    if args.learning:
+        print(
+            "\n| samples | clips | filters | responses kept, ms | filtered again, ms | ratio |\n|---|---|---|---|---|---|"
+        )
+        for seconds in args.seconds:
+            print(learning(int(16_000 * seconds), args.clips, args.filters, args.turns), flush=True)
+        return
     print("\n| front end | samples | clips | filters | direct, ms | frequency, ms | ratio | ", end="")
     print("trained: direct | frequency | ratio |\n|---|---|---|---|---|---|---|---|---|---|")
     sizes = [(int(16_000 * seconds), 401) for seconds in args.seconds]

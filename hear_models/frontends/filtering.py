@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -110,6 +110,33 @@ class FilterBank:
         return torch.complex(*conv1d(audio[:, None], parts).chunk(2, dim=1))
 
 
+class Piece(NamedTuple):
+    """What one FFT gives: some frames, and the samples behind them."""
+
+    frames: tuple[int, int]  # [first, last)
+    inside: tuple[int, int]  # samples [start, stop) of the clip
+    beyond: tuple[int, int]  # how many samples more, before and behind the clip, the frames cover
+
+
+def pieces(n_samples: int, n_taps: int, framing: Framing, block: int) -> Iterator[Piece]:
+    """The frames of a clip in as many as one FFT of `block` samples has room for; all at once in time (0)."""
+    n_frames = framing.n_frames(n_samples)
+    fitting = 1 + (block - (n_taps - 1) - framing.window_samples) // framing.hop_samples
+    at_once = n_frames if not block or n_samples + n_taps - 1 <= block else fitting
+    for first in range(0, n_frames, at_once):
+        last = min(first + at_once, n_frames)
+        start, stop = framing.span(first, last)
+        inside = max(start, 0), min(stop, n_samples)
+        yield Piece((first, last), inside, (inside[0] - start, stop - inside[1]))
+
+
+def block_with_room(n_samples: int, n_taps: int, framing: Framing, domain: Domain = "auto") -> int:
+    """As `block_samples`, with room for the responses behind one frame at least."""
+    block = block_samples(n_samples, n_taps, domain)
+    least = min(framing.window_samples, n_samples) + n_taps - 1
+    return max(block, power_of_two(least)) if block else 0
+
+
 def pool_responses(
     audio: Tensor,
     filters: Tensor,
@@ -135,23 +162,15 @@ def pool_responses(
         [clips, frames, n_filters], differentiable in audio and filters.
     """
     n_samples, n_taps = audio.shape[1], filters.shape[1]
-    n_frames = framing.n_frames(n_samples)
-    block = block_samples(n_samples, n_taps, domain)
-    if block:  # a piece's responses have to fit, one window at least
-        block = max(block, power_of_two(min(framing.window_samples, n_samples) + n_taps - 1))
+    block = block_with_room(n_samples, n_taps, framing, domain)
     bank = FilterBank(filters, block)
-    fitting = 1 + (block - (n_taps - 1) - framing.window_samples) // framing.hop_samples
-    at_once = n_frames if not block or n_samples + n_taps - 1 <= block else fitting
     padded = pad(audio, (n_taps // 2, n_taps // 2))
     together = 1 if block and audio.device.type == "cpu" else audio.shape[0]
     clips = []
     for rows in padded.split(together):
         frames = []
-        for first in range(0, n_frames, at_once):
-            start, stop = framing.span(first, min(first + at_once, n_frames))
-            inner = max(start, 0), min(stop, n_samples)
-            responses = bank(rows[:, inner[0] : inner[1] + n_taps - 1])
-            beyond = (inner[0] - start, stop - inner[1])
+        for _, (start, stop), beyond in pieces(n_samples, n_taps, framing, block):
+            responses = bank(rows[:, start : stop + n_taps - 1])
             frames.append(pool(pad(responses, beyond, value=outside) if any(beyond) else responses))
         clips.append(torch.cat(frames, dim=2))
     return torch.cat(clips).transpose(1, 2)

@@ -11,10 +11,11 @@ from torch.nn.functional import conv1d
 
 from hear_models.errors import UsageError
 from hear_models.frontends.filterbanks import mel_filter_bank
-from hear_models.frontends.filtering import Domain, Framing
+from hear_models.frontends.filtering import Domain, FilterBank, Framing, block_with_room
 from hear_models.frontends.pcen import PCEN
 from hear_models.frontends.pooled_filters import Pool, PooledFilters
-from hear_models.frontends.waveform import check_init, check_sizes, half_normal
+from hear_models.frontends.pooled_squares import PooledSquares
+from hear_models.frontends.waveform import check_init, check_sizes, check_waveform, half_normal
 
 Flavour = Literal["audax", "leaf-pytorch"]
 FLAVOURS = ("audax", "leaf-pytorch")
@@ -150,6 +151,23 @@ class Leaf(PooledFilters):
         middle = (window - 1) / 2
         j = torch.arange(window, dtype=dtype, device=width.device)
         return torch.exp(-0.5 * ((j - middle) / (width * middle)).square())
+
+    def pooled(self, audio: Tensor) -> Tensor:
+        """Audio [clips, samples] → energies [clips, frames, n_filters] before bias and floor.
+
+        Where only the parameters learn, on a CPU, no response is kept for the gradient: see `PooledSquares`.
+        """
+        audio = check_waveform(audio)
+        learns = torch.is_grad_enabled() and (self.filters.requires_grad or self.lowpass.requires_grad)
+        framing = self.framing(audio.shape[1])
+        block = block_with_room(audio.shape[1], self.window_samples, framing, self.domain)
+        if not learns or audio.requires_grad or not block or audio.device.type != "cpu":
+            return super().pooled(audio)
+        with torch.autocast(audio.device.type, enabled=False):
+            spectrum = FilterBank(self.kernels(audio.dtype), block).spectrum
+            weights = self.lowpasses(audio.dtype)
+            pooled: Tensor = PooledSquares.apply(audio, spectrum, weights, framing, self.window_samples)
+            return pooled
 
     def kernels(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """`gabors`."""
