@@ -85,9 +85,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     print(machine())
     if args.learning:
-        print(
-            "\n| samples | clips | filters | responses kept, ms | filtered again, ms | ratio |\n|---|---|---|---|---|---|"
-        )
+        print("\n| samples | clips | filters | responses kept, ms | filtered again, ms | ratio |\n" + "|---" * 6 + "|")
         for seconds in args.seconds:
             print(learning(int(16_000 * seconds), args.clips, args.filters, args.turns), flush=True)
         return
