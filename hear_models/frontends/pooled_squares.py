@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv1d, pad
 
 from hear_models.frontends.filtering import Framing, pieces
@@ -48,6 +49,7 @@ class PooledSquares(torch.autograd.Function):
         return torch.stack(clips).transpose(1, 2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, None, None]:
         """See the class."""
         audio, spectrum, weights = ctx.saved_tensors
