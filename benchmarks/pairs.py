@@ -1,7 +1,7 @@
 """Did COLA's networks learn their own task? Finding the other segment of a recording that nobody trained on.
 
-    hear-models synthesise unheard --hours 0.5 --seed 11 --kind speech
-    python benchmarks/pairs.py unheard RUN/model.safetensors [NAME ...]
+    hear-models synthesise unheard --hours 0.4 --seed 11 --kind speech
+    python benchmarks/pairs.py unheard leaf-nano RUN/model.safetensors ...
 
 Of every recording in the folder two random segments are drawn (seed 0), with the faint noise of training and no masks;
 64 recordings stand in a batch, and an anchor is right if its own positive has the highest logit: 1.6 % by chance. The
@@ -10,6 +10,7 @@ same pairs for every network. Interval: 95 %, exact binomial over recordings.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ import torch
 from digits import binomial_interval
 
 from hear_models import load_model
-from hear_models.errors import UsageError
+from hear_models.errors import HearModelsError, UsageError
 from hear_models.pipeline.audio import read_audio
 from hear_models.pipeline.capabilities import ContrastiveModel
 from hear_models.training.contrastive import Contrasting, two_segments
@@ -59,4 +60,8 @@ def main(folder: Path, names: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main(standalone_mode=True)
+    except HearModelsError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -50,6 +50,7 @@ def ship(run: Path, name: str) -> None:
     sizes = {
         "scene_embedding_size": model.scene_embedding_size,
         "timestamp_embedding_size": model.timestamp_embedding_size,
+        "dims": model.scene_embedding_size,  # a manifest's short form where both are the same
     }
     for field, value in sizes.items():
         text = re.sub(rf"^{field} = .*$", f"{field} = {value}", text, flags=re.M)

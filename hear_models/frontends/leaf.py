@@ -11,10 +11,10 @@ from torch.nn.functional import conv1d
 
 from hear_models.errors import UsageError
 from hear_models.frontends.filterbanks import mel_filter_bank
-from hear_models.frontends.filtering import Domain, FilterBank, Framing, block_with_room
+from hear_models.frontends.filtering import Domain, Framing, block_samples
 from hear_models.frontends.pcen import PCEN
 from hear_models.frontends.pooled_filters import Pool, PooledFilters
-from hear_models.frontends.pooled_squares import PooledSquares
+from hear_models.frontends.pooled_squares import PooledSquares, squares
 from hear_models.frontends.waveform import check_init, check_sizes, check_waveform, half_normal
 
 Flavour = Literal["audax", "leaf-pytorch"]
@@ -160,13 +160,12 @@ class Leaf(PooledFilters):
         audio = check_waveform(audio)
         learns = torch.is_grad_enabled() and (self.filters.requires_grad or self.lowpass.requires_grad)
         framing = self.framing(audio.shape[1])
-        block = block_with_room(audio.shape[1], self.window_samples, framing, self.domain)
+        block = block_samples(audio.shape[1], self.window_samples, self.domain)
         if not learns or audio.requires_grad or not block or audio.device.type != "cpu":
             return super().pooled(audio)
         with torch.autocast(audio.device.type, enabled=False):
-            spectrum = FilterBank(self.kernels(audio.dtype), block).spectrum
-            weights = self.lowpasses(audio.dtype)
-            pooled: Tensor = PooledSquares.apply(audio, spectrum, weights, framing, self.window_samples)
+            kernels, lowpasses = self.kernels(audio.dtype), self.lowpasses(audio.dtype)
+            pooled: Tensor = PooledSquares.apply(audio, kernels, lowpasses, framing)
             return pooled
 
     def kernels(self, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -175,7 +174,7 @@ class Leaf(PooledFilters):
 
     def rectify(self, responses: Tensor) -> Tensor:
         """Complex responses → energies: the squared modulus."""
-        return responses.real.square() + responses.imag.square()
+        return squares(responses)
 
     def pooling(self, dtype: torch.dtype = torch.float32) -> Pool:
         """Sums of energies, weighted by `lowpasses`."""

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv1d, pad
 
-from hear_models.frontends.filtering import Framing, pieces
+from hear_models.frontends.filtering import FilterBank, Framing, block_with_room, pieces, pool_responses
 
 
 class PooledSquares(torch.autograd.Function):
-    """Squared moduli of complex responses, summed with weights to frames: as `pool_responses` of them, the same bits.
+    """Squared moduli of complex responses, summed with weights to frames, in the frequency domain: as `pool_responses`.
 
     Autograd would keep all responses of a batch, a hundred times its audio, and read them from memory thrice. Here a
     piece of a clip is filtered, squared, pooled and forgotten; the gradient makes it once more while it stays in a
@@ -21,50 +21,43 @@ class PooledSquares(torch.autograd.Function):
 
     With responses y = ifft(X * S), energies e = |y|**2 and frames p[i] = sum over k of w[k] * e[i * hop + k], and with
     g the gradient of p: that of w[k] is sum g[i] * e[i * hop + k]; that of e is g spread by w; that of y is 2 * y times
-    it; and that of S is conj(X) * fft(that) / n.
+    it; that of S is conj(X) * fft(that) / n; and that of the filters, flipped in S, the first taps of n times its ifft.
 
-    Call `apply(audio, spectrum, weights, framing, n_taps)`:
+    Call `apply(audio, filters, weights, framing)`:
         audio: [clips, samples], which gets no gradient.
-        spectrum: of `FilterBank`, complex [n_filters, block].
+        filters: complex [n_filters, taps], taps odd.
         weights: [n_filters, framing.window_samples], of the pooling.
         framing: the windows; silence stands outside of the clip.
-        n_taps: of the filters.
     Returns: [clips, frames, n_filters].
     """
 
     @staticmethod
-    def forward(ctx: Any, audio: Tensor, spectrum: Tensor, weights: Tensor, framing: Framing, n_taps: int) -> Tensor:
+    def forward(ctx: Any, audio: Tensor, filters: Tensor, weights: Tensor, framing: Framing) -> Tensor:
         """See the class."""
-        ctx.save_for_backward(audio, spectrum, weights)
-        ctx.framing, ctx.n_taps = framing, n_taps
-        n_samples, block = audio.shape[1], spectrum.shape[1]
-        clips = []
-        for row in pad(audio, (n_taps // 2, n_taps // 2)):
-            frames = []
-            for _, (start, stop), beyond in pieces(n_samples, n_taps, framing, block):
-                _, responses = filtered(row[start : stop + n_taps - 1], spectrum, n_taps)
-                energies = pad(squares(responses), beyond)
-                frames.append(conv1d(energies, weights[:, None], stride=framing.hop_samples, groups=len(weights)))
-            clips.append(torch.cat(frames, dim=1))
-        return torch.stack(clips).transpose(1, 2)
+        ctx.save_for_backward(audio, filters, weights)
+        ctx.framing = framing
+
+        def pool(responses: Tensor) -> Tensor:
+            return conv1d(squares(responses), weights[:, None], stride=framing.hop_samples, groups=len(weights))
+
+        return pool_responses(audio, filters, framing, pool, domain="frequency")
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, None]:
         """See the class."""
-        audio, spectrum, weights = ctx.saved_tensors
-        framing, n_taps = ctx.framing, ctx.n_taps
-        (n_samples, block), window, hop = (
-            (audio.shape[1], spectrum.shape[1]),
-            framing.window_samples,
-            framing.hop_samples,
-        )
-        of_spectrum, of_weights = torch.zeros_like(spectrum), torch.zeros_like(weights)
-        of_responses = torch.zeros_like(spectrum)
+        audio, filters, weights = ctx.saved_tensors
+        window, hop = ctx.framing.window_samples, ctx.framing.hop_samples
+        n_samples, n_taps = audio.shape[1], filters.shape[1]
+        block = block_with_room(n_samples, n_taps, ctx.framing, "frequency")
+        bank = FilterBank(filters, block)
+        of_spectrum, of_weights = torch.zeros_like(bank.spectrum), torch.zeros_like(weights)
+        of_responses = torch.zeros_like(bank.spectrum)
         for row, gradient in zip(pad(audio, (n_taps // 2, n_taps // 2)), gradients[0].mT.contiguous(), strict=True):
-            for (first, last), (start, stop), beyond in pieces(n_samples, n_taps, framing, block):
+            for (first, last), (start, stop), beyond in pieces(n_samples, n_taps, ctx.framing, block):
                 of_frames = gradient[:, first:last]  # [n_filters, frames]
-                sound, responses = filtered(row[start : stop + n_taps - 1], spectrum, n_taps)
+                sound = row[start : stop + n_taps - 1]
+                responses = bank(sound[None])[0]
                 energies = pad(squares(responses), beyond)
                 of_weights += torch.bmm(of_frames[:, None], energies.unfold(1, window, hop))[:, 0]
                 of_energies = torch.zeros_like(energies)
@@ -74,17 +67,12 @@ class PooledSquares(torch.autograd.Function):
                     places.addcmul_(of_frames[..., None], stretch)
                 of_energies = of_energies[:, beyond[0] : beyond[0] + responses.shape[1]]
                 of_responses.zero_()
-                torch.mul(responses, of_energies, out=of_responses[:, n_taps - 1 : n_taps - 1 + responses.shape[1]])
-                of_spectrum.addcmul_(torch.fft.fft(of_responses), sound.conj())
-        return None, of_spectrum * (2 / block), of_weights, None, None
-
-
-def filtered(audio: Tensor, spectrum: Tensor, n_taps: int) -> tuple[Tensor, Tensor]:
-    """Audio with margins [samples + n_taps - 1] → (its spectrum [block], responses [n_filters, samples])."""
-    sound = torch.fft.fft(audio, spectrum.shape[1])
-    return sound, torch.fft.ifft(sound * spectrum)[:, n_taps - 1 : len(audio)]
+                torch.mul(responses, of_energies, out=of_responses[:, n_taps - 1 : len(sound)])
+                of_spectrum.addcmul_(torch.fft.fft(of_responses), torch.fft.fft(sound, block).conj())
+        of_filters = 2 * torch.fft.ifft(of_spectrum)[:, :n_taps].flip(1)
+        return None, of_filters, of_weights, None
 
 
 def squares(responses: Tensor) -> Tensor:
-    """Complex responses → their squared moduli; as quick as it gets with complex numbers."""
+    """Complex responses → their squared moduli, in one quick pass of complex numbers."""
     return (responses * responses.conj()).real
